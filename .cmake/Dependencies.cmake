@@ -1,0 +1,11 @@
+# What the library itself needs. The installed package repeats the public part (tidemillConfig.cmake.in).
+
+find_package(Boost 1.81 CONFIG QUIET)
+if(NOT Boost_FOUND)
+  message(FATAL_ERROR
+    "Tidemill needs the Boost headers, 1.81 or later, and found none. Install libboost1.81-dev on Debian 12, "
+    "libboost-dev on Debian 13 or Ubuntu 24.04, or set Boost_DIR to the folder that holds BoostConfig.cmake.")
+endif()
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)

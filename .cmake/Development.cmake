@@ -1,0 +1,22 @@
+# Flags and tools of our own builds: included when Tidemill is the top-level project, and by nobody else.
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
+endif()
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_compile_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+
+if(TIDEMILL_SANITIZE)
+  add_compile_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all)
+endif()
+
+# The cache is told to look away from the folder of the checkout, so that a second clone is served from the first.
+find_program(TIDEMILL_CCACHE ccache)
+find_program(TIDEMILL_ENV env)
+mark_as_advanced(TIDEMILL_CCACHE TIDEMILL_ENV)
+if(TIDEMILL_CCACHE AND TIDEMILL_ENV AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+    ${TIDEMILL_ENV} CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${TIDEMILL_CCACHE})
+endif()

@@ -1,0 +1,32 @@
+# cmake --install: headers, library, CMake package and pkg-config file. Nothing in them names the prefix, so the
+# installed tree may be moved. A static and a shared build may share a prefix: each brings its own targets file.
+include(CMakePackageConfigHelpers)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tidemill)
+set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILES_MATCHING PATTERN *.hpp PATTERN *.ipp)
+
+foreach(kind IN LISTS kinds)
+  install(TARGETS tidemill_${kind} EXPORT tidemill-${kind}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT tidemill-${kind} FILE tidemill-${kind}-targets.cmake NAMESPACE tidemill:: DESTINATION ${package_dir})
+endforeach()
+
+configure_package_config_file(
+  ${PROJECT_SOURCE_DIR}/.cmake/tidemillConfig.cmake.in ${PROJECT_BINARY_DIR}/package/tidemillConfig.cmake
+  INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file(
+  ${PROJECT_BINARY_DIR}/package/tidemillConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+
+# From the folder of tidemill.pc up to the prefix, however many levels the library folder has.
+file(RELATIVE_PATH pc_to_prefix /prefix/${pkgconfig_dir} /prefix)
+string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")
+configure_file(${PROJECT_SOURCE_DIR}/.cmake/tidemill.pc.in ${PROJECT_BINARY_DIR}/package/tidemill.pc @ONLY)
+
+install(FILES
+  ${PROJECT_BINARY_DIR}/package/tidemillConfig.cmake ${PROJECT_BINARY_DIR}/package/tidemillConfigVersion.cmake
+  DESTINATION ${package_dir})
+install(FILES ${PROJECT_BINARY_DIR}/package/tidemill.pc DESTINATION ${pkgconfig_dir})
