@@ -13,7 +13,7 @@
 namespace tidemill {
 namespace {
 
-constexpr std::uint32_t kPolynomial = 0x82F63B78U;  // 0x1EDC6F41 with its bits reversed: the register shifts right
+constexpr std::uint32_t reversed_polynomial = 0x82F63B78U;  // 0x1EDC6F41 with its bits reversed: the register shifts right
 
 // tables[k][b] is what the byte b does to the register when k more bytes follow it. With eight tables, eight bytes are
 // looked up independently of each other ("slicing by 8") instead of one after the other.
@@ -21,7 +21,7 @@ constexpr std::array<std::array<std::uint32_t, 256>, 8> make_tables() {
   std::array<std::array<std::uint32_t, 256>, 8> tables{};
   for (std::uint32_t byte = 0; byte < 256; ++byte) {
     std::uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1U) ^ ((crc & 1U) != 0 ? kPolynomial : 0U);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1U) ^ ((crc & 1U) != 0 ? reversed_polynomial : 0U);
     tables[0][byte] = crc;
   }
   for (std::size_t k = 1; k < 8; ++k) {
@@ -33,7 +33,7 @@ constexpr std::array<std::array<std::uint32_t, 256>, 8> make_tables() {
   return tables;
 }
 
-constexpr auto kTables = make_tables();
+constexpr auto slicing_tables = make_tables();
 
 std::uint32_t load_le32(const std::byte* from) noexcept {
   std::uint32_t word = 0;
@@ -67,11 +67,11 @@ std::uint32_t detail::crc32c_portable(std::span<const std::byte> bytes, std::uin
   for (; left >= 8; at += 8, left -= 8) {
     const std::uint32_t low = crc ^ load_le32(at);
     const std::uint32_t high = load_le32(at + 4);
-    crc = kTables[7][low & 0xFFU] ^ kTables[6][(low >> 8U) & 0xFFU] ^ kTables[5][(low >> 16U) & 0xFFU] ^
-          kTables[4][low >> 24U] ^ kTables[3][high & 0xFFU] ^ kTables[2][(high >> 8U) & 0xFFU] ^
-          kTables[1][(high >> 16U) & 0xFFU] ^ kTables[0][high >> 24U];
+    crc = slicing_tables[7][low & 0xFFU] ^ slicing_tables[6][(low >> 8U) & 0xFFU] ^ slicing_tables[5][(low >> 16U) & 0xFFU] ^
+          slicing_tables[4][low >> 24U] ^ slicing_tables[3][high & 0xFFU] ^ slicing_tables[2][(high >> 8U) & 0xFFU] ^
+          slicing_tables[1][(high >> 16U) & 0xFFU] ^ slicing_tables[0][high >> 24U];
   }
-  for (; left > 0; ++at, --left) crc = (crc >> 8U) ^ kTables[0][(crc ^ std::to_integer<std::uint32_t>(*at)) & 0xFFU];
+  for (; left > 0; ++at, --left) crc = (crc >> 8U) ^ slicing_tables[0][(crc ^ std::to_integer<std::uint32_t>(*at)) & 0xFFU];
   return ~crc;
 }
 
