@@ -1,18 +1,20 @@
 # cmake --install: headers, library, CMake package and pkg-config file. Nothing in them names the prefix, so the
 # installed tree may be moved. A static and a shared build may share a prefix: each brings its own targets file.
+# Components: development (headers and package files), static, shared; without --component all that were built.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tidemill)
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development
   FILES_MATCHING PATTERN *.hpp PATTERN *.ipp)
 
 foreach(kind IN LISTS kinds)
   install(TARGETS tidemill_${kind} EXPORT tidemill-${kind}
-    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  install(EXPORT tidemill-${kind} FILE tidemill-${kind}-targets.cmake NAMESPACE tidemill:: DESTINATION ${package_dir})
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${kind}
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${kind} NAMELINK_COMPONENT ${kind})
+  install(EXPORT tidemill-${kind} FILE tidemill-${kind}-targets.cmake NAMESPACE tidemill::
+    DESTINATION ${package_dir} COMPONENT ${kind})
 endforeach()
 
 configure_package_config_file(
@@ -28,5 +30,5 @@ configure_file(${PROJECT_SOURCE_DIR}/.cmake/tidemill.pc.in ${PROJECT_BINARY_DIR}
 
 install(FILES
   ${PROJECT_BINARY_DIR}/package/tidemillConfig.cmake ${PROJECT_BINARY_DIR}/package/tidemillConfigVersion.cmake
-  DESTINATION ${package_dir})
-install(FILES ${PROJECT_BINARY_DIR}/package/tidemill.pc DESTINATION ${pkgconfig_dir})
+  DESTINATION ${package_dir} COMPONENT development)
+install(FILES ${PROJECT_BINARY_DIR}/package/tidemill.pc DESTINATION ${pkgconfig_dir} COMPONENT development)

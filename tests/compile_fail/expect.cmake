@@ -1,0 +1,34 @@
+# cmake -DCOMPILER=c++ -DINCLUDES=dir;dir -DSOURCE=file.cpp -P expect.cmake: the source must not compile, and the
+# compiler's output must hold the words of each `// expect:` line at the top of the source, in any line breaks.
+cmake_minimum_required(VERSION 3.25)
+
+file(STRINGS ${SOURCE} expectations REGEX "^// expect: ")
+if(NOT expectations)
+  message(FATAL_ERROR "${SOURCE} says nowhere what to expect: begin it with `// expect: words of the compiler`.")
+endif()
+
+list(TRANSFORM INCLUDES PREPEND "-I")
+set(compile ${COMPILER} -std=c++20 -fsyntax-only ${INCLUDES})
+
+execute_process(COMMAND ${compile} ${SOURCE} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(result EQUAL 0)
+  message(FATAL_ERROR "${SOURCE} compiles, and must not.")
+endif()
+string(REGEX REPLACE "[ \t\r\n]+" " " words "${output}")
+foreach(expectation IN LISTS expectations)
+  string(REGEX REPLACE "^// expect: *" "" expectation "${expectation}")
+  string(STRIP "${expectation}" expectation)
+  string(FIND "${words}" "${expectation}" place)
+  if(place EQUAL -1)
+    message(FATAL_ERROR "${SOURCE} fails to compile, but without the words\n  ${expectation}\nin\n${output}")
+  endif()
+endforeach()
+
+file(STRINGS ${SOURCE} twins REGEX "LEGAL_TWIN")
+if(twins)
+  execute_process(COMMAND ${compile} -DLEGAL_TWIN ${SOURCE}
+    RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "The legal twin in ${SOURCE} does not compile:\n${output}")
+  endif()
+endif()

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# run.sh install <kind>                  installs the library of the build tree, then moves what was installed
+# run.sh find_package|pkg_config <kind>  builds and runs the outside project of that name against the moved package
+# run.sh add_subdirectory                builds and runs a project that adds the source tree, for both kinds at once
+# Called by CTest, which gives both trees, the compiler and the tools in the environment.
+set -euo pipefail
+
+here=$TIDEMILL_SOURCE_DIR/tests/consumers
+work=$TIDEMILL_BUILD_DIR/tests/consumers
+way=$1
+kind=${2:-both}
+prefix=$work/moved_$kind
+folder=$work/${way}_$kind
+ccache=$(command -v ccache || true)
+
+fail() { echo "consumers: $*" >&2; exit 1; }
+
+expect_output_of() {
+  local said
+  said=$("$1") || fail "$1 ended with status $?"
+  [[ $said == $'a 2\nb 1' ]] || fail "$1 printed '$said'"
+}
+
+with_cmake() {
+  "$CMAKE" -S "$here/$way" -B "$folder" -G Ninja \
+    -DCMAKE_CXX_COMPILER="$CXX" -DCMAKE_CXX_COMPILER_LAUNCHER="$ccache" "$@"
+  "$CMAKE" --build "$folder"
+}
+
+rm -rf "$folder"
+case $way in
+  install)
+    first=$work/first_$kind
+    rm -rf "$first" "$prefix"
+    "$CMAKE" --install "$TIDEMILL_BUILD_DIR" --component development --prefix "$first"
+    "$CMAKE" --install "$TIDEMILL_BUILD_DIR" --component "$kind" --prefix "$first"
+    mv "$first" "$prefix"
+    if grep -rIlF -e "$first" -e "$TIDEMILL_SOURCE_DIR" "$prefix"; then
+      fail "the files above name the folder they were built in or installed to"
+    fi
+    if [[ $kind == shared ]]; then
+      # Hidden visibility: what the library defines for others is its own.
+      foreign=$(nm -DC --defined-only "$prefix"/lib*/libtidemill.so | grep ' T ' | grep -v 'tidemill::' || true)
+      [[ -z $foreign ]] || fail "libtidemill.so exports what is not Tidemill's: $foreign"
+    fi
+    ;;
+  find_package)
+    with_cmake -DCMAKE_PREFIX_PATH="$prefix"
+    expect_output_of "$folder/consumer"
+    ;;
+  pkg_config)
+    PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name tidemill.pc)")
+    export PKG_CONFIG_PATH
+    make -C "$here/pkg_config" CXX="$ccache $CXX" PKG_CONFIG="$PKG_CONFIG" OUT="$folder"
+    expect_output_of "$folder/consumer"
+    ;;
+  add_subdirectory)
+    with_cmake -DTIDEMILL="$TIDEMILL_SOURCE_DIR"
+    expect_output_of "$folder/consumer_static"
+    expect_output_of "$folder/consumer_shared"
+    ;;
+  *) fail "no such way: $way" ;;
+esac
