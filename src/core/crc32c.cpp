@@ -13,7 +13,8 @@
 namespace tidemill {
 namespace {
 
-constexpr std::uint32_t reversed_polynomial = 0x82F63B78U;  // 0x1EDC6F41 with its bits reversed: the register shifts right
+constexpr std::uint32_t reversed_polynomial =
+    0x82F63B78U;  // 0x1EDC6F41 with its bits reversed: the register shifts right
 
 // tables[k][b] is what the byte b does to the register when k more bytes follow it. With eight tables, eight bytes are
 // looked up independently of each other ("slicing by 8") instead of one after the other.
@@ -67,17 +68,20 @@ std::uint32_t detail::crc32c_portable(std::span<const std::byte> bytes, std::uin
   for (; left >= 8; at += 8, left -= 8) {
     const std::uint32_t low = crc ^ load_le32(at);
     const std::uint32_t high = load_le32(at + 4);
-    crc = slicing_tables[7][low & 0xFFU] ^ slicing_tables[6][(low >> 8U) & 0xFFU] ^ slicing_tables[5][(low >> 16U) & 0xFFU] ^
-          slicing_tables[4][low >> 24U] ^ slicing_tables[3][high & 0xFFU] ^ slicing_tables[2][(high >> 8U) & 0xFFU] ^
-          slicing_tables[1][(high >> 16U) & 0xFFU] ^ slicing_tables[0][high >> 24U];
+    crc = slicing_tables[7][low & 0xFFU] ^ slicing_tables[6][(low >> 8U) & 0xFFU] ^
+          slicing_tables[5][(low >> 16U) & 0xFFU] ^ slicing_tables[4][low >> 24U] ^ slicing_tables[3][high & 0xFFU] ^
+          slicing_tables[2][(high >> 8U) & 0xFFU] ^ slicing_tables[1][(high >> 16U) & 0xFFU] ^
+          slicing_tables[0][high >> 24U];
   }
-  for (; left > 0; ++at, --left) crc = (crc >> 8U) ^ slicing_tables[0][(crc ^ std::to_integer<std::uint32_t>(*at)) & 0xFFU];
+  for (; left > 0; ++at, --left)
+    crc = (crc >> 8U) ^ slicing_tables[0][(crc ^ std::to_integer<std::uint32_t>(*at)) & 0xFFU];
   return ~crc;
 }
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t seed) noexcept {
 #if TIDEMILL_CRC32C_SSE42
-  if (__builtin_cpu_supports("sse4.2")) return crc32c_sse42(bytes, seed);  // reads one word that start-up code filled in
+  if (__builtin_cpu_supports("sse4.2"))
+    return crc32c_sse42(bytes, seed);  // reads one word that start-up code filled in
 #endif
   return detail::crc32c_portable(bytes, seed);
 }
