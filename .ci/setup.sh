@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by examples/quickstart.sh, tests/run.sh and .ci/run, with the checkout as the current folder: messages, and the
 # installation of what is missing on Debian 12, Debian 13 and Ubuntu 24.04. Nothing here asks a question.
 
@@ -69,7 +70,8 @@ need() {
         die "${missing[*]} must be installed, which takes root: please run me as root or as \"sudo bash $0\"."
       as_root=(sudo -n)
     fi
-    as_root+=(env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    as_root+=(env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
+      -o Dpkg::Use-Pty=0)
     step "Missing: ${missing[*]}; reading the list of packages" "${as_root[@]}" update < /dev/null
     if [[ " ${missing[*]} " == *" boost "* ]]; then
       boost=$(boost_package)

@@ -1,5 +1,12 @@
 # What the library itself needs. The installed package repeats the public part (tidemillConfig.cmake.in).
 
+if((CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12)
+   OR (CMAKE_CXX_COMPILER_ID STREQUAL Clang AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 16))
+  message(FATAL_ERROR
+    "Tidemill needs GCC 12 or Clang 16 or later, and ${CMAKE_CXX_COMPILER} is ${CMAKE_CXX_COMPILER_ID} "
+    "${CMAKE_CXX_COMPILER_VERSION}. Name another with -DCMAKE_CXX_COMPILER=...")
+endif()
+
 find_package(Boost 1.81 CONFIG QUIET)
 if(NOT Boost_FOUND)
   message(FATAL_ERROR
