@@ -41,6 +41,12 @@ TIDEMILL_INLINE constexpr std::uint64_t hash_combine(std::uint64_t seed, std::ui
   return mix(seed ^ hash_seed_a, next + hash_seed_b);
 }
 
+/// The low half of a hash, never 0: what hash tables and partitioners go by.
+TIDEMILL_INLINE constexpr std::uint32_t tag_of_hash(std::uint64_t hash) noexcept {
+  const auto tag = static_cast<std::uint32_t>(hash);
+  return tag == 0 ? 1 : tag;
+}
+
 /// Any number of bytes, 16 at a time.
 [[nodiscard]] TIDEMILL_API std::uint64_t hash_bytes(const char* data, std::size_t size) noexcept;
 

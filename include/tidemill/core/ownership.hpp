@@ -31,8 +31,12 @@ namespace tidemill {
 class TIDEMILL_API Arena {
  public:
   Arena() = default;
-  Arena(Arena&&) noexcept = default;
-  Arena& operator=(Arena&&) noexcept = default;
+  Arena(Arena&& other) noexcept { swap(other); }
+  Arena& operator=(Arena&& other) noexcept {
+    Arena empty{std::move(other)};
+    swap(empty);
+    return *this;
+  }
 
   /// Uninitialised bytes that live as long as the arena; aligned to `alignment`, a power of two up to 16.
   [[nodiscard]] std::byte* allocate(std::size_t size, std::size_t alignment = 1) {
@@ -57,6 +61,12 @@ class TIDEMILL_API Arena {
 
  private:
   std::byte* allocate_slab(std::size_t size);
+  void swap(Arena& other) noexcept {
+    slabs_.swap(other.slabs_);
+    std::swap(next_, other.next_);
+    std::swap(left_, other.left_);
+    std::swap(allocated_, other.allocated_);
+  }
 
   std::vector<std::unique_ptr<std::byte[]>> slabs_;
   std::byte* next_ = nullptr;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -26,7 +27,7 @@ namespace tidemill::detail {
 ///
 /// Layout:  open addressing, linear probing, at most half full; a slot is a 32-bit tag (part of the hash, 0 = free), the
 ///          key and the accumulator, side by side.
-/// Order:   `drain` yields entries by slot: deterministic for the same pairs in the same order, otherwise without meaning.
+/// Order:   entries are visited by slot: deterministic for the same pairs in the same order, otherwise without meaning.
 /// Errors:  std::bad_alloc and whatever Fold throws. The table is then destructible, and good for nothing else.
 /// Threads: one at a time.
 template <class K, class Value, class Acc, class Fold>
@@ -60,17 +61,17 @@ class StagedTable {
       if constexpr (!stable) {
         if (Form::is_far(stored)) [[unlikely]] {  // it looks at a temporary: it cannot wait
           flush();
-          fold_in(tag_of(hash), std::move(stored), std::move(value));
+          fold_in(tag_of_hash(hash), std::move(stored), std::move(value));
           return;
         }
       }
-      const std::uint32_t tag = tag_of(hash);
+      const std::uint32_t tag = tag_of_hash(hash);
       if (limit_ != 0) __builtin_prefetch(&slots_[tag & mask_], 1);
       ::new (static_cast<void*>(stage_.at(staged_))) Waiting{tag, std::move(stored), std::move(value)};
       if (++staged_ == stage_size) flush();
     } else {
       Stored stored = Form::stage(std::forward<KeyLike>(key));
-      const std::uint32_t tag = tag_of(Form::hash(stored));
+      const std::uint32_t tag = tag_of_hash(Form::hash(stored));
       fold_in(tag, std::move(stored), std::move(value));
     }
   }
@@ -88,44 +89,45 @@ class StagedTable {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] Arena& arena() noexcept { return arena_; }
 
-  /// Calls `take(tag, Stored&&, Acc&&)` for every entry, by slot.
-  template <class Take>
-  void drain(Take&& take) {
+  /// Calls `see(slot, tag, key)` for every entry, by slot number.
+  template <class See>
+  void for_each_slot(See&& see) const {
     if (limit_ == 0) return;
     for (std::size_t i = 0; i <= mask_; ++i) {
-      Slot& slot = slots_[i];
-      if (slot.tag != 0) take(slot.tag, std::move(slot.entry.key), std::move(slot.entry.acc));
+      if (slots_[i].tag != 0) see(static_cast<std::uint32_t>(i), slots_[i].tag, slots_[i].entry.key);
     }
   }
 
-  /// Folds the accumulators of `other` in: `merge(Acc& mine, Acc&& theirs)`. Entries whose tag fails `wanted` stay out.
-  template <class Merge, class Wanted>
-  void absorb(StagedTable& other, Merge&& merge, Wanted&& wanted) {
-    other.drain([&](std::uint32_t tag, Stored&& key, Acc&& acc) {
-      if (!wanted(tag)) return;
-      Slot& slot = find(tag, key);
-      if (slot.tag == 0) {
-        claim(slot, tag, std::move(key), [&]() -> Acc { return std::move(acc); });
-      } else {
-        merge(slot.entry.acc, std::move(acc));
-      }
-    });
+  /// Gives away the entry in `slot`: `take(Stored&&, Acc&&)`. The slot stays occupied by what a move leaves behind.
+  /// Threads: several threads may take from different slots.
+  template <class Take>
+  void take(std::uint32_t slot, Take&& take_entry) {
+    take_entry(std::move(slots_[slot].entry.key), std::move(slots_[slot].entry.acc));
+  }
+
+  /// Takes the entries of `other` in these slots: `merge(Acc& mine, Acc&& theirs)` where the key is here already.
+  template <class Merge>
+  void absorb(StagedTable& other, std::span<const std::uint32_t> slots, Merge&& merge) {
+    for (const std::uint32_t s : slots) {
+      const std::uint32_t tag = other.slots_[s].tag;
+      other.take(s, [&](Stored&& key, Acc&& acc) {
+        Slot& slot = find(tag, key);
+        if (slot.tag == 0) {
+          claim(slot, tag, std::move(key), [&]() -> Acc { return std::move(acc); });
+        } else {
+          merge(slot.entry.acc, std::move(acc));
+        }
+      });
+    }
   }
 
   /// The entry of `key`, or null.
   [[nodiscard]] const Acc* lookup(const K& key) {
     if (limit_ == 0) return nullptr;
     const Stored stored = Form::stage(key);
-    const Slot& slot = find(tag_of(Form::hash(stored)), stored);
+    const Slot& slot = find(tag_of_hash(Form::hash(stored)), stored);
     return slot.tag == 0 ? nullptr : &slot.entry.acc;
   }
-
-  /// The tag of a key: never 0, and what decides its partition.
-  [[nodiscard]] static std::uint32_t tag_of(std::uint64_t hash) noexcept {
-    const auto tag = static_cast<std::uint32_t>(hash);
-    return tag == 0 ? 1 : tag;
-  }
-  [[nodiscard]] static std::uint32_t tag_of_key(const K& key) { return tag_of(Form::hash(Form::stage(key))); }
 
  private:
   struct Entry {

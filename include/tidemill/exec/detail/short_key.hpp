@@ -119,7 +119,7 @@ struct KeyForm {
   static Stored settle(U&& stored, Arena& arena) {
     return tidemill::rehome(std::forward<U>(stored), arena);
   }
-  static K restore(Stored&& stored, Arena&) { return std::move(stored); }
+  static K restore(Stored&& stored, Arena& arena) { return tidemill::rehome(std::move(stored), arena); }
 };
 
 template <class K>
@@ -131,9 +131,9 @@ struct StringKeyForm {
   TIDEMILL_INLINE static bool equal(const Stored& a, const Stored& b) noexcept { return a.equals(b); }
   TIDEMILL_INLINE static bool is_far(const Stored& key) noexcept { return key.is_far(); }
   static Stored settle(const Stored& stored, Arena& arena) { return stored.rehome(arena); }
-  static K restore(const Stored& stored, Arena& arena) {
+  static K restore(const Stored& stored, [[maybe_unused]] Arena& arena) {
     if constexpr (std::is_same_v<K, std::string_view>) {
-      return stored.is_far() ? stored.text() : arena.copy(stored.text());
+      return arena.copy(stored.text());
     } else {
       return K{stored.text()};
     }

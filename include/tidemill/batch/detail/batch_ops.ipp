@@ -1,0 +1,587 @@
+// Bodies of BatchOps: element operators, keyed aggregation, basic actions. Included by batch.hpp.
+#pragma once
+
+#include <algorithm>
+#include <iterator>
+#include <span>
+
+#include "tidemill/batch/detail/sources.hpp"
+
+namespace tidemill {
+namespace detail {
+
+template <class F>
+concept EmittingFunction = requires { typename F::emits; };
+
+/// The chain with one more stage, which yields `Ref`.
+template <class Ref, ChainFacts Facts, class Chain, class Stage>
+[[nodiscard]] auto then(const Chain& chain, Stage stage) {
+  using In = typename Chain::node_type;
+  using Stages = std::remove_cvref_t<decltype(chain.stages())>;
+  if constexpr (std::is_same_v<Stages, Identity>) {
+    return BatchChain<In, Stage, Ref, Facts>{chain.node_pointer(), std::move(stage)};
+  } else {
+    return BatchChain<In, Then<Stages, Stage>, Ref, Facts>{chain.node_pointer(),
+                                                           Then<Stages, Stage>{chain.stages(), std::move(stage)}};
+  }
+}
+
+/// T for a prvalue or rvalue, const T& for an lvalue.
+template <class R>
+using emitted_t = std::conditional_t<std::is_lvalue_reference_v<R>, const std::remove_cvref_t<R>&, std::remove_cvref_t<R>&&>;
+
+/// The partitioner of a keyed result that asked for `partitions`: what the batch has already, if that fits.
+template <class K, class Chain>
+[[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_partitioner(const Chain& chain, std::size_t partitions) {
+  if (const PartitionerRef before = partitioner_of(chain); before && (partitions == 0 || partitions == before->partitions())) {
+    if (auto same = std::dynamic_pointer_cast<const Partitioner<K>>(before)) return same;
+  }
+  const std::size_t usual = chain.node().scope()->runtime->executor->parallelism();
+  return std::make_shared<const HashPartitioner<K>>(partitions == 0 ? usual : partitions);
+}
+
+template <class Chain, class Create, class MergeValue, class MergeCombiners>
+[[nodiscard]] auto combine(const char* op, const Chain& chain, Create create, MergeValue merge_value,
+                           MergeCombiners merge_combiners,
+                           std::shared_ptr<const Partitioner<pair_key_t<typename Chain::value_type>>> partitioner) {
+  using K = pair_key_t<typename Chain::value_type>;
+  using V = pair_value_t<typename Chain::value_type>;
+  static_assert(Key<K>, "the key of a keyed operation needs operator== and a hash; specialise tidemill::Hash for it");
+  static_assert(std::invocable<const Create&, V&&>, "`create` takes a value of the pairs");
+  using C = std::remove_cvref_t<std::invoke_result_t<const Create&, V&&>>;
+  using Fold = Folding<C, V, Create, MergeValue, MergeCombiners>;
+  using Node = CombineNode<Chain, C, Fold>;
+  return Batch<std::pair<K, C>>{std::make_shared<const Node>(
+      chain, Fold{op, std::move(create), std::move(merge_value), std::move(merge_combiners)}, std::move(partitioner))};
+}
+
+/// What `create` is when the first value starts the fold.
+struct Itself {
+  template <class V>
+  TIDEMILL_INLINE V operator()(V&& value) const noexcept(std::is_nothrow_move_constructible_v<V>) {
+    return std::forward<V>(value);
+  }
+};
+
+template <class V>
+struct StartGroup {
+  std::vector<V> operator()(V&& value) const {
+    std::vector<V> group;
+    group.push_back(std::move(value));
+    return group;
+  }
+};
+template <class V>
+struct AppendToGroup {
+  void operator()(std::vector<V>& group, V&& value) const { group.push_back(std::move(value)); }
+};
+template <class V>
+struct JoinGroups {
+  void operator()(std::vector<V>& group, std::vector<V>&& more) const {
+    group.insert(group.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+  }
+};
+
+template <class C, class F>
+struct FoldFromZero {
+  C zero;
+  [[no_unique_address]] F in;
+  template <class V>
+  C operator()(V&& value) const {
+    if constexpr (std::is_void_v<std::invoke_result_t<const F&, C&, V&&>>) {
+      C acc = zero;
+      std::invoke(in, acc, std::forward<V>(value));
+      return acc;
+    } else {
+      return std::invoke(in, C(zero), std::forward<V>(value));
+    }
+  }
+};
+
+/// acc = f(acc, value), or f(acc, value) when that returns nothing.
+template <class F, class C, class V>
+TIDEMILL_INLINE void fold_into(const char* op, const F& f, C& acc, V&& value) {
+  if constexpr (std::is_void_v<std::invoke_result_t<const F&, C&, V&&>>) {
+    call_user(op, f, acc, std::forward<V>(value));
+  } else {
+    acc = call_user(op, f, std::move(acc), std::forward<V>(value));
+  }
+}
+
+/// Folds the records of a partition into the first of them.
+template <class Chain, class Merge>
+[[nodiscard]] auto reduce_partition(const Chain& chain, std::size_t partition, [[maybe_unused]] Arena& arena,
+                                    const Merge& merge) {
+  using T = typename Chain::value_type;
+  using In = typename Chain::node_type;
+  std::optional<T> result;
+  const auto& stages = chain.stages();
+  const auto settle = [&](auto&& record) TIDEMILL_INLINE_LAMBDA -> T {
+    if constexpr (Chain::facts.stable) {
+      return std::forward<decltype(record)>(record);
+    } else {
+      return tidemill::rehome(std::forward<decltype(record)>(record), arena);
+    }
+  };
+  chain.node().run(partition, [&](std::span<const In> chunk) {
+    std::size_t i = 0;
+    for (; i < chunk.size() && !result; ++i) {
+      stages(chunk[i], [&](auto&& record) {
+        if (result) {
+          merge(*result, settle(std::forward<decltype(record)>(record)));
+        } else {
+          result.emplace(settle(std::forward<decltype(record)>(record)));
+        }
+      });
+    }
+    if (!result) return true;
+    // The loop proper: nothing but a local accumulator, so that the compiler can keep it in registers, or vectorise.
+    T acc = *std::move(result);
+    for (; i < chunk.size(); ++i) {
+      stages(chunk[i], [&](auto&& record) TIDEMILL_INLINE_LAMBDA {
+        merge(acc, settle(std::forward<decltype(record)>(record)));
+      });
+    }
+    result = std::move(acc);
+    return true;
+  });
+  return result;
+}
+
+/// Every partition over the workers; each task keeps its own result.
+template <class Chain, class Task>
+void run_action(const Chain& chain, const Task& task) {
+  chain.node().prepare();
+  for_each_partition_of(*chain.node().scope(), chain.node().partitions(), chain.node().size_hint(), task);
+}
+
+/// The calling thread's part of an action: merging partial results with the user's function.
+template <class Chain, class Task>
+decltype(auto) run_merge(const Chain& chain, const Task& task) {
+  try {
+    return task();
+  } catch (...) {
+    const Scope& scope = *chain.node().scope();
+    std::rethrow_exception(with_context({.application = scope.runtime->app_name,
+                                         .op = {},
+                                         .batch_time = scope.batch_time,
+                                         .partition = {},
+                                         .offset = {}}));
+  }
+}
+
+[[noreturn]] TIDEMILL_API void throw_empty_batch(const char* action);
+
+/// The records of one partition, side by side in memory: those of the node where it holds them, else a copy.
+template <class Chain, class See>
+void with_partition(const Chain& chain, std::size_t partition, See&& see) {
+  using T = typename Chain::value_type;
+  if constexpr (is_plain<Chain>) {
+    if (const auto stored = chain.node().stored(partition)) return see(*stored);
+  }
+  std::vector<T> records;
+  Arena arena;
+  collect_partition(chain, partition, records, arena);
+  see(std::span<const T>{records});
+}
+
+}  // namespace detail
+
+// ---- element by element -----------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::map(F f) const {
+  using Ref = typename Self::reference;
+  static_assert(std::invocable<const F&, Ref>, "map: the function must take one record, and be callable when const");
+  using R = std::invoke_result_t<const F&, Ref>;
+  static_assert(!std::is_void_v<R>, "map: the function must return the new record; to act on each record use foreach");
+  constexpr detail::ChainFacts facts{
+      .stable = detail::stays_stable<T, std::remove_cvref_t<R>>(Self::facts.stable), .keeps_partitions = false};
+  return detail::then<detail::emitted_t<R>, facts>(self(), detail::Map<detail::shared_t<F>>{detail::share(std::move(f))});
+}
+
+template <class Self, class T>
+template <RecordPredicate<T> Predicate>
+auto BatchOps<Self, T>::filter(Predicate predicate) const {
+  return detail::then<typename Self::reference, Self::facts>(
+      self(), detail::Filter<detail::shared_t<Predicate>>{detail::share(std::move(predicate))});
+}
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::flat_map(F f) const {
+  if constexpr (detail::EmittingFunction<F>) {
+    return flat_map<typename F::emits>(std::move(f));
+  } else {
+    using Ref = typename Self::reference;
+    static_assert(std::invocable<const F&, Ref>,
+                  "flat_map: the function must take one record and return a range; for a function that takes "
+                  "(record, emit) name the type it emits: flat_map<Word>(f)");
+    using Range = std::invoke_result_t<const F&, Ref>;
+    static_assert(std::ranges::input_range<Range>, "flat_map: the function must return a range, such as a std::vector");
+    using Element = detail::RangeElement<Range>;
+    constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, typename Element::Value>(Self::facts.stable),
+                                       .keeps_partitions = false};
+    return detail::then<typename Element::Ref, facts>(self(),
+                                                      detail::FlatMap<detail::shared_t<F>>{detail::share(std::move(f))});
+  }
+}
+
+template <class Self, class T>
+template <class Out, class F>
+auto BatchOps<Self, T>::flat_map(F f) const {
+  static_assert(Record<Out>, "flat_map<Out>: records are movable objects");
+  constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, Out>(Self::facts.stable), .keeps_partitions = false};
+  return detail::then<Out&&, facts>(self(),
+                                    detail::FlatMapEmit<Out, detail::shared_t<F>>{detail::share(std::move(f))});
+}
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::key_by(F f) const {
+  static_assert(std::invocable<const F&, const T&>, "key_by: the function must take one record");
+  using K = std::remove_cvref_t<std::invoke_result_t<const F&, const T&>>;
+  constexpr bool stable = detail::stays_stable<T, K>(Self::facts.stable) && Self::facts.stable;
+  return detail::then<std::pair<K, T>&&, detail::ChainFacts{.stable = stable, .keeps_partitions = false}>(
+      self(), detail::KeyBy<detail::shared_t<F>>{detail::share(std::move(f))});
+}
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::map_partitions(F f) const {
+  static_assert(std::invocable<const F&, std::span<const T>>,
+                "map_partitions: the function must take std::span<const T>, all records of a partition");
+  return map_partitions_with_index([f = detail::share(std::move(f))](std::size_t, std::span<const T> records) {
+    return std::invoke(f, records);
+  });
+}
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::map_partitions_with_index(F f) const {
+  static_assert(std::invocable<const F&, std::size_t, std::span<const T>>,
+                "map_partitions_with_index: the function must take (std::size_t, std::span<const T>)");
+  using Node = detail::MapPartitionsNode<Self, detail::shared_t<F>>;
+  return Batch<typename Node::Out>{std::make_shared<const Node>(self(), detail::share(std::move(f)))};
+}
+
+// ---- pairs ------------------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::map_values(F f) const {
+  static_assert(detail::PairLike<T>, "map_values needs a batch of std::pair; call key_by first");
+  using Pair = detail::PairTraits<T>;
+  using K = typename Pair::Key;
+  using V = typename Pair::Value;
+  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
+  using U = std::remove_cvref_t<std::invoke_result_t<const F&, Ref>>;
+  constexpr bool stable = (!borrows_v<K> || Self::facts.stable) && detail::stays_stable<V, U>(Self::facts.stable);
+  return detail::then<std::pair<K, U>&&,
+                      detail::ChainFacts{.stable = stable, .keeps_partitions = Self::facts.keeps_partitions}>(
+      self(), detail::MapValues<detail::shared_t<F>>{detail::share(std::move(f))});
+}
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::flat_map_values(F f) const {
+  static_assert(detail::PairLike<T>, "flat_map_values needs a batch of std::pair; call key_by first");
+  using Pair = detail::PairTraits<T>;
+  using K = typename Pair::Key;
+  using V = typename Pair::Value;
+  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
+  using Range = std::invoke_result_t<const F&, Ref>;
+  static_assert(std::ranges::input_range<Range>, "flat_map_values: the function must return a range");
+  using U = typename detail::RangeElement<Range>::Value;
+  constexpr bool stable = (!borrows_v<K> || Self::facts.stable) && detail::stays_stable<V, U>(Self::facts.stable);
+  return detail::then<std::pair<K, U>&&,
+                      detail::ChainFacts{.stable = stable, .keeps_partitions = Self::facts.keeps_partitions}>(
+      self(), detail::FlatMapValues<detail::shared_t<F>>{detail::share(std::move(f))});
+}
+
+template <class Self, class T>
+auto BatchOps<Self, T>::keys() const {
+  static_assert(detail::PairLike<T>, "keys needs a batch of std::pair; call key_by first");
+  using K = detail::pair_key_t<T>;
+  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const K&, K&&>;
+  return detail::then<Ref, detail::ChainFacts{.stable = Self::facts.stable, .keeps_partitions = false}>(self(),
+                                                                                                        detail::Keys{});
+}
+
+template <class Self, class T>
+auto BatchOps<Self, T>::values() const {
+  static_assert(detail::PairLike<T>, "values needs a batch of std::pair; call key_by first");
+  using V = detail::pair_value_t<T>;
+  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
+  return detail::then<Ref, detail::ChainFacts{.stable = Self::facts.stable, .keeps_partitions = false}>(self(),
+                                                                                                        detail::Values{});
+}
+
+template <class Self, class T>
+template <class F>
+auto BatchOps<Self, T>::reduce_by_key(F f, std::size_t partitions) const {
+  static_assert(detail::PairLike<T>, "reduce_by_key needs a batch of std::pair; call key_by first");
+  auto shared = detail::share(std::move(f));
+  return detail::combine("reduce_by_key", self(), detail::Itself{}, shared, shared,
+                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+}
+
+template <class Self, class T>
+template <class F, class P>
+  requires std::derived_from<P, AnyPartitioner>
+auto BatchOps<Self, T>::reduce_by_key(F f, std::shared_ptr<P> partitioner) const {
+  static_assert(detail::PairLike<T>, "reduce_by_key needs a batch of std::pair; call key_by first");
+  auto shared = detail::share(std::move(f));
+  return detail::combine("reduce_by_key", self(), detail::Itself{}, shared, shared, std::move(partitioner));
+}
+
+template <class Self, class T>
+template <class Create, class MergeValue, class MergeCombiners>
+auto BatchOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
+                                       std::size_t partitions) const {
+  static_assert(detail::PairLike<T>, "combine_by_key needs a batch of std::pair; call key_by first");
+  return detail::combine("combine_by_key", self(), detail::share(std::move(create)),
+                         detail::share(std::move(merge_value)), detail::share(std::move(merge_combiners)),
+                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+}
+
+template <class Self, class T>
+template <class Create, class MergeValue, class MergeCombiners, class P>
+  requires std::derived_from<P, AnyPartitioner>
+auto BatchOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
+                                       std::shared_ptr<P> partitioner) const {
+  static_assert(detail::PairLike<T>, "combine_by_key needs a batch of std::pair; call key_by first");
+  return detail::combine("combine_by_key", self(), detail::share(std::move(create)),
+                         detail::share(std::move(merge_value)), detail::share(std::move(merge_combiners)),
+                         std::move(partitioner));
+}
+
+template <class Self, class T>
+template <class C, class In, class Across>
+auto BatchOps<Self, T>::aggregate_by_key(C zero, In in, Across across, std::size_t partitions) const {
+  static_assert(detail::PairLike<T>, "aggregate_by_key needs a batch of std::pair; call key_by first");
+  auto shared_in = detail::share(std::move(in));
+  return detail::combine("aggregate_by_key", self(),
+                         detail::share(detail::FoldFromZero<C, decltype(shared_in)>{std::move(zero), shared_in}), shared_in,
+                         detail::share(std::move(across)),
+                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+}
+
+template <class Self, class T>
+template <class V, class F>
+auto BatchOps<Self, T>::fold_by_key(V zero, F f, std::size_t partitions) const {
+  static_assert(detail::PairLike<T>, "fold_by_key needs a batch of std::pair; call key_by first");
+  auto shared = detail::share(std::move(f));
+  using C = detail::pair_value_t<T>;
+  return detail::combine("fold_by_key", self(),
+                         detail::share(detail::FoldFromZero<C, decltype(shared)>{C(std::move(zero)), shared}), shared,
+                         shared, detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+}
+
+template <class Self, class T>
+auto BatchOps<Self, T>::group_by_key(std::size_t partitions) const {
+  static_assert(detail::PairLike<T>, "group_by_key needs a batch of std::pair; call key_by first");
+  using V = detail::pair_value_t<T>;
+  return detail::combine("group_by_key", self(), detail::StartGroup<V>{}, detail::AppendToGroup<V>{},
+                         detail::JoinGroups<V>{},
+                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+}
+
+// ---- lifetime ---------------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+Batch<T> BatchOps<Self, T>::cache() const {
+  return Batch<T>{std::make_shared<const detail::StoredNode<Self>>(self())};
+}
+
+// ---- actions ----------------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+std::vector<owned_t<T>> BatchOps<Self, T>::collect() const {
+  std::vector<std::vector<owned_t<T>>> parts(num_partitions());
+  detail::run_action(self(), [&](std::size_t p) {
+    detail::run_chain(self(), p, [&](auto&& record) { parts[p].push_back(to_owned(std::forward<decltype(record)>(record))); });
+  });
+  if (parts.size() == 1) return std::move(parts.front());
+  std::vector<owned_t<T>> all;
+  std::size_t size = 0;
+  for (const auto& part : parts) size += part.size();
+  all.reserve(size);
+  for (auto& part : parts) std::move(part.begin(), part.end(), std::back_inserter(all));
+  return all;
+}
+
+template <class Self, class T>
+auto BatchOps<Self, T>::collect_as_map() const {
+  static_assert(detail::PairLike<T>, "collect_as_map needs a batch of std::pair");
+  using K = owned_t<detail::pair_key_t<T>>;
+  using V = owned_t<detail::pair_value_t<T>>;
+  struct KeyHash {
+    std::size_t operator()(const K& key) const { return static_cast<std::size_t>(hash_of(key)); }
+  };
+  // std::hash where the key has one, so that the type is the plain std::unordered_map<K, V>.
+  using StdHash = std::hash<K>;
+  using Hasher = std::conditional_t<std::is_default_constructible_v<StdHash>, StdHash, KeyHash>;
+  std::unordered_map<K, V, Hasher> map;
+  auto pairs = collect();
+  map.reserve(pairs.size());
+  for (auto& [key, value] : pairs) map.insert_or_assign(std::move(key), std::move(value));
+  return map;
+}
+
+template <class Self, class T>
+std::size_t BatchOps<Self, T>::count() const {
+  std::vector<std::size_t> counts(num_partitions());
+  detail::run_action(self(), [&](std::size_t p) {
+    std::size_t n = 0;
+    if constexpr (detail::is_plain<Self>) {
+      if (const auto stored = self().node().stored(p)) {
+        n = stored->size();
+      } else {
+        self().node().run(p, [&](std::span<const T> chunk) {
+          n += chunk.size();
+          return true;
+        });
+      }
+    } else {
+      detail::run_chain(self(), p, [&](auto&&) { ++n; });
+    }
+    counts[p] = n;
+  });
+  std::size_t total = 0;
+  for (const std::size_t n : counts) total += n;
+  return total;
+}
+
+template <class Self, class T>
+std::vector<owned_t<T>> BatchOps<Self, T>::take(std::size_t n) const {
+  std::vector<owned_t<T>> taken;
+  if (n == 0) return taken;
+  self().node().prepare();
+  // Partition after partition on the calling thread: the first few records rarely need more than the first partition.
+  for (std::size_t p = 0; p < num_partitions() && taken.size() < n; ++p) {
+    detail::for_each_partition_of(*self().node().scope(), 1, 0, [&](std::size_t) {
+      detail::run_chain_until(
+          self(), p,
+          [&](auto&& record) {
+            if (taken.size() < n) taken.push_back(to_owned(std::forward<decltype(record)>(record)));
+          },
+          [&] { return taken.size() >= n; });
+    });
+  }
+  return taken;
+}
+
+template <class Self, class T>
+bool BatchOps<Self, T>::is_empty() const {
+  self().node().prepare();
+  bool found = false;
+  for (std::size_t p = 0; p < num_partitions() && !found; ++p) {
+    detail::for_each_partition_of(*self().node().scope(), 1, 0, [&](std::size_t) {
+      detail::run_chain_until(self(), p, [&](auto&&) { found = true; }, [&] { return found; });
+    });
+  }
+  return !found;
+}
+
+template <class Self, class T>
+owned_t<T> BatchOps<Self, T>::first() const {
+  auto taken = take(1);
+  if (taken.empty()) detail::throw_empty_batch("first");
+  return std::move(taken.front());
+}
+
+template <class Self, class T>
+template <class F>
+std::optional<owned_t<T>> BatchOps<Self, T>::try_reduce(F f) const {
+  static_assert(std::invocable<const F&, T, T>, "reduce: the function must take two records and return one");
+  std::vector<std::optional<T>> partials(num_partitions());
+  std::vector<Arena> arenas(num_partitions());
+  const auto merge = [&f](T& acc, auto&& record) TIDEMILL_INLINE_LAMBDA {
+    acc = detail::call_user("reduce", f, std::move(acc), std::forward<decltype(record)>(record));
+  };
+  detail::run_action(self(), [&](std::size_t p) { partials[p] = detail::reduce_partition(self(), p, arenas[p], merge); });
+  return detail::run_merge(self(), [&] {
+    std::optional<T> total;
+    for (std::optional<T>& partial : partials) {
+      if (!partial) continue;
+      if (total) {
+        merge(*total, std::move(*partial));
+      } else {
+        total = std::move(partial);
+      }
+    }
+    return total ? std::optional<owned_t<T>>{to_owned(*std::move(total))} : std::nullopt;
+  });
+}
+
+template <class Self, class T>
+template <class F>
+owned_t<T> BatchOps<Self, T>::reduce(F f) const {
+  auto result = try_reduce(std::move(f));
+  if (!result) detail::throw_empty_batch("reduce");
+  return *std::move(result);
+}
+
+template <class Self, class T>
+template <class C, class In, class Across>
+C BatchOps<Self, T>::aggregate(C zero, In in, Across across) const {
+  std::vector<C> partials(num_partitions(), zero);
+  detail::run_action(self(), [&](std::size_t p) {
+    C acc = std::move(partials[p]);
+    detail::run_chain(self(), p, [&](auto&& record) TIDEMILL_INLINE_LAMBDA {
+      detail::fold_into("aggregate", in, acc, std::forward<decltype(record)>(record));
+    });
+    partials[p] = std::move(acc);
+  });
+  return detail::run_merge(self(), [&] {
+    C total = std::move(zero);
+    for (C& partial : partials) detail::fold_into("aggregate", across, total, std::move(partial));
+    return total;
+  });
+}
+
+template <class Self, class T>
+template <class F>
+owned_t<T> BatchOps<Self, T>::fold(owned_t<T> zero, F f) const {
+  return aggregate(std::move(zero), f, f);
+}
+
+template <class Self, class T>
+template <class F>
+void BatchOps<Self, T>::foreach(F f) const {
+  static_assert(std::invocable<const F&, typename Self::reference>, "foreach: the function must take one record");
+  detail::run_action(self(), [&](std::size_t p) {
+    detail::run_chain(self(), p, [&](auto&& record) TIDEMILL_INLINE_LAMBDA {
+      static_cast<void>(detail::call_user("foreach", f, std::forward<decltype(record)>(record)));
+    });
+  });
+}
+
+template <class Self, class T>
+template <class F>
+void BatchOps<Self, T>::foreach_partition(F f) const {
+  static_assert(std::invocable<const F&, std::span<const T>>,
+                "foreach_partition: the function must take std::span<const T>, all records of a partition");
+  detail::run_action(self(), [&](std::size_t p) {
+    detail::with_partition(self(), p,
+                           [&](std::span<const T> records) { static_cast<void>(detail::call_user("foreach_partition", f, records)); });
+  });
+}
+
+// ---- Context ----------------------------------------------------------------------------------------------------------
+
+template <class T>
+Batch<T> Context::parallelize(std::vector<T> records, std::size_t partitions) const {
+  return Batch<T>{std::make_shared<const detail::VectorNode<T>>(
+      std::make_shared<const detail::Scope>(detail::Scope{runtime_, std::nullopt}), std::move(records),
+      partitions == 0 ? parallelism() : partitions)};
+}
+
+template <class T>
+Batch<T> Context::empty_batch() const {
+  return parallelize(std::vector<T>{}, 1);
+}
+
+}  // namespace tidemill

@@ -1,0 +1,49 @@
+#include "tidemill/batch/context.hpp"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "tidemill/core/error.hpp"
+
+namespace tidemill {
+namespace detail {
+namespace {
+
+std::shared_ptr<Executor> choose_executor(const ContextOptions& options) {
+  if (options.executor) return options.executor;
+  const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+  return std::make_shared<WorkerPool>(options.app_name, options.parallelism == 0 ? cores : options.parallelism);
+}
+
+}  // namespace
+
+Runtime::Runtime(ContextOptions options)
+    : app_name{options.app_name},
+      clock{options.clock ? options.clock : std::make_shared<SystemClock>()},
+      executor{choose_executor(options)},
+      own_workers{options.executor ? nullptr : static_cast<WorkerPool*>(executor.get())},
+      logger_{std::move(options.log)} {}
+
+Runtime::~Runtime() = default;
+
+void Runtime::log(LogLevel level, std::string_view line) const noexcept {
+  if (!logger_) return;
+  try {
+    logger_(level, line);
+  } catch (...) {  // a logger that fails must not take the stream with it
+  }
+}
+
+}  // namespace detail
+
+Context::Context(Options options) {
+  if (options.app_name.empty()) throw ConfigError("app_name is empty; give the application a name, for logs and threads");
+  runtime_ = std::make_shared<detail::Runtime>(std::move(options));
+}
+
+const std::string& Context::app_name() const noexcept { return runtime_->app_name; }
+std::size_t Context::parallelism() const noexcept { return runtime_->executor->parallelism(); }
+Clock& Context::clock() const noexcept { return *runtime_->clock; }
+
+}  // namespace tidemill
