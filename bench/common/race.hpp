@@ -138,5 +138,9 @@ class Race {
 inline void as_race(benchmark::internal::Benchmark* benchmark) {
   benchmark->UseManualTime()->Iterations(rounds())->Unit(benchmark::kMillisecond);
 }
+/// The same for races of milliseconds, in which a single disturbance weighs more: many rounds.
+inline void as_short_race(benchmark::internal::Benchmark* benchmark) {
+  benchmark->UseManualTime()->Iterations(rounds(51))->Unit(benchmark::kMillisecond);
+}
 
 }  // namespace tidemill::bench

@@ -1,6 +1,6 @@
 // What the environment says about this run: how large, how many rounds.
 //   TIDEMILL_BENCH_SMOKE=1        tiny inputs, one round: proves that the benchmark runs and that both sides agree
-//   TIDEMILL_BENCH_ROUNDS=N       rounds of every race (default: 5; smoke: 1)
+//   TIDEMILL_BENCH_ROUNDS=N       rounds of every race (default: 9, more where one is short; smoke: 1)
 //   TIDEMILL_BENCH_<NAME>=N       a size that one benchmark names, such as TIDEMILL_BENCH_TEXT_MB
 #pragma once
 
@@ -31,6 +31,7 @@ inline std::int64_t setting(const std::string& name, std::int64_t full, std::int
   return number;
 }
 
-inline std::int64_t rounds() { return setting("ROUNDS", 5, 1); }
+/// Rounds of a race whose sides take about a second each, or as many as a benchmark with shorter ones asks for.
+inline std::int64_t rounds(std::int64_t unless_set = 9) { return setting("ROUNDS", unless_set, 1); }
 
 }  // namespace tidemill::bench
