@@ -37,50 +37,21 @@
 #include "tidemill/batch/detail/chain.hpp"
 #include "tidemill/batch/detail/combine.hpp"
 #include "tidemill/batch/detail/stages.hpp"
+#include "tidemill/batch/narrow_ops.hpp"
 #include "tidemill/batch/partitioner.hpp"
 #include "tidemill/core/ownership.hpp"
 
 namespace tidemill {
 
-/// A type that a batch or stream can carry: an object that can be moved.
-template <class T>
-concept Record = std::is_object_v<T> && std::move_constructible<T> && std::is_same_v<T, std::remove_cv_t<T>>;
-
-template <class F, class Ref>
-concept RecordFunction = std::invocable<const F&, Ref>;
-template <class F, class T>
-concept RecordPredicate = std::predicate<const F&, const T&>;
-
 template <class In, class Stages, class Ref, detail::ChainFacts Facts>
 class BatchChain;
 
 template <class Self, class T>
-class BatchOps {
+class BatchOps : public NarrowOps<Self, T> {
  public:
   using value_type = T;
 
-  // ---- element by element: lazy, fused ------------------------------------------------------------------------------
-
-  /// One record out for each record in: `f(record)`.
-  template <class F>
-  [[nodiscard]] auto map(F f) const;
-
-  /// The records for which `predicate(record)` holds.
-  template <RecordPredicate<T> Predicate>
-  [[nodiscard]] auto filter(Predicate predicate) const;
-
-  /// Any number of records out: the elements of the range that `f(record)` returns. A function object with a member type
-  /// `emits` is called as `f(record, emit)` instead, and yields a record of that type by each `emit(value)`.
-  template <class F>
-  [[nodiscard]] auto flat_map(F f) const;
-
-  /// Any number of records of type `Out`: `f(record, emit)` yields one by each call of `emit(value)`. No allocation.
-  template <class Out, class F>
-  [[nodiscard]] auto flat_map(F f) const;
-
-  /// Pairs (f(record), record).
-  template <class F>
-  [[nodiscard]] auto key_by(F f) const;
+  // ---- partitions handed to a function whole ----------------------------------------------------------------------------
 
   /// Calls `f` once a partition with all its records, `std::span<const T>`; its result, a range, is the new partition.
   /// The partition is held in memory during the call. The second form is told the number of the partition first.
@@ -89,16 +60,7 @@ class BatchOps {
   template <class F>
   [[nodiscard]] auto map_partitions_with_index(F f) const;
 
-  // ---- pairs: need T = std::pair<K, V> --------------------------------------------------------------------------------
-
-  /// (k, f(v)). Keeps the partitioner.
-  template <class F>
-  [[nodiscard]] auto map_values(F f) const;
-  /// (k, u) for each u in the range f(v). Keeps the partitioner.
-  template <class F>
-  [[nodiscard]] auto flat_map_values(F f) const;
-  [[nodiscard]] auto keys() const;
-  [[nodiscard]] auto values() const;
+  // ---- keyed aggregation: needs T = std::pair<K, V> ---------------------------------------------------------------------
 
   /// One pair a key: the values folded by `f(V, V) -> V`, which must be associative. Values are folded in batch order.
   /// `partitions`: of the result; 0 means the context's parallelism.
@@ -172,7 +134,7 @@ class BatchOps {
  private:
   friend Self;
   BatchOps() = default;
-  [[nodiscard]] const Self& self() const noexcept { return static_cast<const Self&>(*this); }
+  using NarrowOps<Self, T>::self;
 };
 
 /// A handle to a batch; copies are the same batch.
@@ -197,6 +159,10 @@ class Batch : public BatchOps<Batch<T>, T> {
   [[nodiscard]] const detail::BatchNode<T>& node() const noexcept { return *node_; }
   [[nodiscard]] const NodePointer& node_pointer() const noexcept { return node_; }
   [[nodiscard]] detail::Identity stages() const noexcept { return {}; }
+  template <class Ref, detail::ChainFacts Facts, class Stages>
+  [[nodiscard]] auto with_stages(Stages stages) const {
+    return BatchChain<T, Stages, Ref, Facts>{node_, std::move(stages)};
+  }
 
  private:
   NodePointer node_;  // shared by all handles and the batches made from it; immutable
@@ -215,6 +181,10 @@ class BatchChain : public BatchOps<BatchChain<In, Stages, Ref, Facts>, std::remo
   [[nodiscard]] const detail::BatchNode<In>& node() const noexcept { return *node_; }
   [[nodiscard]] const NodePointer& node_pointer() const noexcept { return node_; }
   [[nodiscard]] const Stages& stages() const noexcept { return stages_; }
+  template <class NextRef, detail::ChainFacts NextFacts, class NextStages>
+  [[nodiscard]] auto with_stages(NextStages stages) const {
+    return BatchChain<In, NextStages, NextRef, NextFacts>{node_, std::move(stages)};
+  }
 
  private:
   NodePointer node_;  // as in Batch

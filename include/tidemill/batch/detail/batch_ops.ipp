@@ -10,26 +10,6 @@
 namespace tidemill {
 namespace detail {
 
-template <class F>
-concept EmittingFunction = requires { typename F::emits; };
-
-/// The chain with one more stage, which yields `Ref`.
-template <class Ref, ChainFacts Facts, class Chain, class Stage>
-[[nodiscard]] auto then(const Chain& chain, Stage stage) {
-  using In = typename Chain::node_type;
-  using Stages = std::remove_cvref_t<decltype(chain.stages())>;
-  if constexpr (std::is_same_v<Stages, Identity>) {
-    return BatchChain<In, Stage, Ref, Facts>{chain.node_pointer(), std::move(stage)};
-  } else {
-    return BatchChain<In, Then<Stages, Stage>, Ref, Facts>{chain.node_pointer(),
-                                                           Then<Stages, Stage>{chain.stages(), std::move(stage)}};
-  }
-}
-
-/// T for a prvalue or rvalue, const T& for an lvalue.
-template <class R>
-using emitted_t = std::conditional_t<std::is_lvalue_reference_v<R>, const std::remove_cvref_t<R>&, std::remove_cvref_t<R>&&>;
-
 /// The partitioner of a keyed result that asked for `partitions`: what the batch has already, if that fits.
 template <class K, class Chain>
 [[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_partitioner(const Chain& chain, std::size_t partitions) {
@@ -187,65 +167,7 @@ void with_partition(const Chain& chain, std::size_t partition, See&& see) {
 
 }  // namespace detail
 
-// ---- element by element -----------------------------------------------------------------------------------------------
-
-template <class Self, class T>
-template <class F>
-auto BatchOps<Self, T>::map(F f) const {
-  using Ref = typename Self::reference;
-  static_assert(std::invocable<const F&, Ref>, "map: the function must take one record, and be callable when const");
-  using R = std::invoke_result_t<const F&, Ref>;
-  static_assert(!std::is_void_v<R>, "map: the function must return the new record; to act on each record use foreach");
-  constexpr detail::ChainFacts facts{
-      .stable = detail::stays_stable<T, std::remove_cvref_t<R>>(Self::facts.stable), .keeps_partitions = false};
-  return detail::then<detail::emitted_t<R>, facts>(self(), detail::Map<detail::shared_t<F>>{detail::share(std::move(f))});
-}
-
-template <class Self, class T>
-template <RecordPredicate<T> Predicate>
-auto BatchOps<Self, T>::filter(Predicate predicate) const {
-  return detail::then<typename Self::reference, Self::facts>(
-      self(), detail::Filter<detail::shared_t<Predicate>>{detail::share(std::move(predicate))});
-}
-
-template <class Self, class T>
-template <class F>
-auto BatchOps<Self, T>::flat_map(F f) const {
-  if constexpr (detail::EmittingFunction<F>) {
-    return flat_map<typename F::emits>(std::move(f));
-  } else {
-    using Ref = typename Self::reference;
-    static_assert(std::invocable<const F&, Ref>,
-                  "flat_map: the function must take one record and return a range; for a function that takes "
-                  "(record, emit) name the type it emits: flat_map<Word>(f)");
-    using Range = std::invoke_result_t<const F&, Ref>;
-    static_assert(std::ranges::input_range<Range>, "flat_map: the function must return a range, such as a std::vector");
-    using Element = detail::RangeElement<Range>;
-    constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, typename Element::Value>(Self::facts.stable),
-                                       .keeps_partitions = false};
-    return detail::then<typename Element::Ref, facts>(self(),
-                                                      detail::FlatMap<detail::shared_t<F>>{detail::share(std::move(f))});
-  }
-}
-
-template <class Self, class T>
-template <class Out, class F>
-auto BatchOps<Self, T>::flat_map(F f) const {
-  static_assert(Record<Out>, "flat_map<Out>: records are movable objects");
-  constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, Out>(Self::facts.stable), .keeps_partitions = false};
-  return detail::then<Out&&, facts>(self(),
-                                    detail::FlatMapEmit<Out, detail::shared_t<F>>{detail::share(std::move(f))});
-}
-
-template <class Self, class T>
-template <class F>
-auto BatchOps<Self, T>::key_by(F f) const {
-  static_assert(std::invocable<const F&, const T&>, "key_by: the function must take one record");
-  using K = std::remove_cvref_t<std::invoke_result_t<const F&, const T&>>;
-  constexpr bool stable = detail::stays_stable<T, K>(Self::facts.stable) && Self::facts.stable;
-  return detail::then<std::pair<K, T>&&, detail::ChainFacts{.stable = stable, .keeps_partitions = false}>(
-      self(), detail::KeyBy<detail::shared_t<F>>{detail::share(std::move(f))});
-}
+// ---- partitions handed to the user whole ------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
@@ -266,57 +188,7 @@ auto BatchOps<Self, T>::map_partitions_with_index(F f) const {
   return Batch<typename Node::Out>{std::make_shared<const Node>(self(), detail::share(std::move(f)))};
 }
 
-// ---- pairs ------------------------------------------------------------------------------------------------------------
-
-template <class Self, class T>
-template <class F>
-auto BatchOps<Self, T>::map_values(F f) const {
-  static_assert(detail::PairLike<T>, "map_values needs a batch of std::pair; call key_by first");
-  using Pair = detail::PairTraits<T>;
-  using K = typename Pair::Key;
-  using V = typename Pair::Value;
-  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
-  using U = std::remove_cvref_t<std::invoke_result_t<const F&, Ref>>;
-  constexpr bool stable = (!borrows_v<K> || Self::facts.stable) && detail::stays_stable<V, U>(Self::facts.stable);
-  return detail::then<std::pair<K, U>&&,
-                      detail::ChainFacts{.stable = stable, .keeps_partitions = Self::facts.keeps_partitions}>(
-      self(), detail::MapValues<detail::shared_t<F>>{detail::share(std::move(f))});
-}
-
-template <class Self, class T>
-template <class F>
-auto BatchOps<Self, T>::flat_map_values(F f) const {
-  static_assert(detail::PairLike<T>, "flat_map_values needs a batch of std::pair; call key_by first");
-  using Pair = detail::PairTraits<T>;
-  using K = typename Pair::Key;
-  using V = typename Pair::Value;
-  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
-  using Range = std::invoke_result_t<const F&, Ref>;
-  static_assert(std::ranges::input_range<Range>, "flat_map_values: the function must return a range");
-  using U = typename detail::RangeElement<Range>::Value;
-  constexpr bool stable = (!borrows_v<K> || Self::facts.stable) && detail::stays_stable<V, U>(Self::facts.stable);
-  return detail::then<std::pair<K, U>&&,
-                      detail::ChainFacts{.stable = stable, .keeps_partitions = Self::facts.keeps_partitions}>(
-      self(), detail::FlatMapValues<detail::shared_t<F>>{detail::share(std::move(f))});
-}
-
-template <class Self, class T>
-auto BatchOps<Self, T>::keys() const {
-  static_assert(detail::PairLike<T>, "keys needs a batch of std::pair; call key_by first");
-  using K = detail::pair_key_t<T>;
-  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const K&, K&&>;
-  return detail::then<Ref, detail::ChainFacts{.stable = Self::facts.stable, .keeps_partitions = false}>(self(),
-                                                                                                        detail::Keys{});
-}
-
-template <class Self, class T>
-auto BatchOps<Self, T>::values() const {
-  static_assert(detail::PairLike<T>, "values needs a batch of std::pair; call key_by first");
-  using V = detail::pair_value_t<T>;
-  using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
-  return detail::then<Ref, detail::ChainFacts{.stable = Self::facts.stable, .keeps_partitions = false}>(self(),
-                                                                                                        detail::Values{});
-}
+// ---- keyed aggregation -------------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>

@@ -1,0 +1,131 @@
+// The spine that carries both front ends: the gate closes a batch, inputs are cut, every output operation makes its job, jobs
+// run in order, results are published. Untyped and compiled once; a DStream or a table is a stranger here.
+//
+// One thread drives a context (its own, or the host's that calls `step`). There is no separate timer: what belongs to a batch
+// follows from the arrival stamps of the data (io/inbox.hpp), so a cut that comes late, because the batch before was slow,
+// falls where it should have. Ticks are therefore never lost and never merged, and an idle batch costs one wake-up.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tidemill/batch/context.hpp"
+#include "tidemill/core/config.hpp"
+#include "tidemill/core/time.hpp"
+#include "tidemill/engine/gate.hpp"
+#include "tidemill/engine/listener.hpp"
+#include "tidemill/io/input.hpp"
+
+namespace tidemill::detail {
+
+class StreamingEngine;
+
+/// A vertex of the stream graph: what the engine has to know of a stream.
+class TIDEMILL_API GraphNode {
+ public:
+  /// Registers nothing by itself: see StreamingEngine::add.
+  GraphNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide);
+  virtual ~GraphNode();
+  GraphNode(const GraphNode&) = delete;
+  GraphNode& operator=(const GraphNode&) = delete;
+
+  [[nodiscard]] const std::shared_ptr<StreamingEngine>& engine() const noexcept { return engine_; }
+  [[nodiscard]] const std::string& op() const noexcept { return op_; }
+  /// Time between two batches of this stream; zero when the gate opens on arrivals.
+  [[nodiscard]] Duration slide() const noexcept { return slide_; }
+
+  /// Whether the stream has a batch at `t`: after the zero time, on its slide. [B2]
+  [[nodiscard]] bool has_batch_at(Time t) const noexcept;
+
+  /// Lets go of batches of `last` and before.
+  virtual void forget(Time last) noexcept = 0;
+
+ private:
+  std::shared_ptr<StreamingEngine> engine_;  // shared: handles to streams may outlive their context
+  std::string op_;
+  Duration slide_;
+};
+
+/// Something that happens once a batch. `generate` looks at the streams and prepares; `run` does the work.
+class TIDEMILL_API OutputOperation {
+ public:
+  explicit OutputOperation(std::string name) : name_{std::move(name)} {}
+  virtual ~OutputOperation();
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  void rename(std::string name) { name_ = std::move(name); }
+
+  /// Whether there is a job for time t; if so, `run` or `discard` follows.
+  virtual bool generate(Time t) = 0;
+  virtual void run(Time t) = 0;
+  virtual void discard() noexcept = 0;
+
+ private:
+  std::string name_;
+};
+
+/// How the gate of a context works.
+struct GateOptions {
+  std::optional<Duration> interval;  ///< absent: on arrival
+  OnArrival on_arrival;
+  std::optional<Duration> graceful_stop_timeout;
+};
+
+/// Threads: registration by one thread before the start; after it, every public member by any thread unless it says otherwise.
+class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<StreamingEngine> {
+ public:
+  /// Errors: ConfigError naming the value.
+  StreamingEngine(std::shared_ptr<Runtime> runtime, GateOptions gate);
+  ~StreamingEngine();
+  StreamingEngine(const StreamingEngine&) = delete;
+  StreamingEngine& operator=(const StreamingEngine&) = delete;
+
+  // ---- building the graph; PlanError "illegal_state" once started -------------------------------------------------------
+  void add(const std::shared_ptr<GraphNode>& node);
+  /// Returns the id of the stream.
+  std::size_t add_input(std::shared_ptr<Input> input);
+  void add_output(std::shared_ptr<OutputOperation> output);
+  void check_can_change(const char* what) const;
+  void remember(Duration d);
+
+  // ---- facts --------------------------------------------------------------------------------------------------------------
+  [[nodiscard]] const std::shared_ptr<Runtime>& runtime() const noexcept;
+  [[nodiscard]] Duration batch_interval() const noexcept;  ///< zero when the gate opens on arrivals
+  [[nodiscard]] bool gate_is_on_arrival() const noexcept;
+  [[nodiscard]] StreamingState state() const noexcept;
+  [[nodiscard]] Time zero_time() const noexcept;           ///< meaningful once started
+  /// The scope of the batch that is being generated or was last.
+  [[nodiscard]] std::shared_ptr<const Scope> scope_of(Time t);
+  /// Held while streams compute their batches: streams are not thread-safe by themselves.
+  [[nodiscard]] std::recursive_mutex& graph_mutex() noexcept;
+
+  // ---- life -----------------------------------------------------------------------------------------------------------------
+  void start(Drive drive);
+  /// Runs the oldest batch that is due, on the calling thread. False when none is.
+  bool step();
+  /// When the next batch is due, as far as it is known; absent while the gate waits for an arrival.
+  [[nodiscard]] std::optional<Time> next_batch_time() const;
+  /// Returns whether everything that was received has been worked on.
+  bool stop(StopMode mode);
+  void request_stop(StopMode mode);
+  /// Waits for the end, or for the deadline (real time). True when stopped; throws the first error that was reported.
+  bool await_termination(std::optional<std::chrono::nanoseconds> timeout);
+  /// Calls `done` once: at the end, or with the first error. At once when that has been.
+  void when_terminated(std::function<void(std::exception_ptr)> done);
+  /// Lets go of the graph, so that no cycle keeps it alive. The engine must not be active.
+  void dispose() noexcept;
+
+  void add_listener(std::shared_ptr<StreamingListener> listener);
+  void remove_listener(const std::shared_ptr<StreamingListener>& listener);
+  [[nodiscard]] StreamingMetrics metrics() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidemill::detail

@@ -1,0 +1,118 @@
+// What the engine tells about its work: events to listeners, and a snapshot of gauges. Fields and their meanings are Spark's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tidemill/core/config.hpp"
+#include "tidemill/core/time.hpp"
+#include "tidemill/io/input.hpp"
+
+namespace tidemill {
+
+/// One output operation in one batch. Source: Spark `OutputOperationInfo`.
+struct OutputOperationInfo {
+  Time batch_time;
+  std::size_t id = 0;                         ///< in order of registration, from 0
+  std::string name;                           ///< "print", "foreach_batch", or what `.name("…")` gave
+  std::optional<Time> start_time;
+  std::optional<Time> end_time;
+  std::optional<std::string> failure_reason;  ///< what it threw, when it failed
+
+  [[nodiscard]] std::optional<Duration> duration() const noexcept {
+    if (!start_time || !end_time) return std::nullopt;
+    return *end_time - *start_time;
+  }
+};
+
+/// One batch. Source: Spark `BatchInfo`.
+struct BatchInfo {
+  Time batch_time;
+  std::vector<InputInfo> inputs;
+  Time submission_time;                      ///< when it was due: its tick, or when the gate closed if nothing held it up
+  std::optional<Time> processing_start_time;
+  std::optional<Time> processing_end_time;
+  std::vector<OutputOperationInfo> outputs;
+
+  [[nodiscard]] std::size_t num_records() const noexcept {
+    std::size_t records = 0;
+    for (const InputInfo& input : inputs) records += input.records;
+    return records;
+  }
+  /// How long it waited for earlier batches: start - submission.
+  [[nodiscard]] std::optional<Duration> scheduling_delay() const noexcept {
+    if (!processing_start_time) return std::nullopt;
+    return *processing_start_time - submission_time;
+  }
+  /// end - start.
+  [[nodiscard]] std::optional<Duration> processing_delay() const noexcept {
+    if (!processing_start_time || !processing_end_time) return std::nullopt;
+    return *processing_end_time - *processing_start_time;
+  }
+  /// end - submission.
+  [[nodiscard]] std::optional<Duration> total_delay() const noexcept {
+    if (!processing_end_time) return std::nullopt;
+    return *processing_end_time - submission_time;
+  }
+};
+
+/// Source: Spark `ReceiverInfo`.
+struct ReceiverInfo {
+  std::size_t stream_id = 0;
+  std::string name;
+  std::string message;  ///< what went wrong, or why it stopped; empty for a start
+};
+
+/// Derive from it and override what you want to hear.
+/// Threads: all calls of one context come one at a time, from the thread that runs its batches, between and around the
+///          batches; so be quick. What a listener throws is logged and forgotten. It must not stop the context; it may call
+///          `request_stop`.
+/// Source: Spark `StreamingListener`.
+class TIDEMILL_API StreamingListener {
+ public:
+  virtual ~StreamingListener();
+  virtual void on_streaming_started([[maybe_unused]] Time time) {}
+  virtual void on_receiver_started([[maybe_unused]] const ReceiverInfo& receiver) {}
+  virtual void on_receiver_error([[maybe_unused]] const ReceiverInfo& receiver) {}
+  virtual void on_receiver_stopped([[maybe_unused]] const ReceiverInfo& receiver) {}
+  virtual void on_batch_submitted([[maybe_unused]] const BatchInfo& batch) {}
+  /// Before the first output operation of the batch runs.
+  virtual void on_batch_started([[maybe_unused]] const BatchInfo& batch) {}
+  /// Also after a batch that failed: look at the outputs' failure_reason.
+  virtual void on_batch_completed([[maybe_unused]] const BatchInfo& batch) {}
+  virtual void on_output_operation_started([[maybe_unused]] const OutputOperationInfo& output) {}
+  virtual void on_output_operation_completed([[maybe_unused]] const OutputOperationInfo& output) {}
+};
+
+/// Counters and gauges since the start. Source: Spark `StreamingSource`.
+struct StreamingMetrics {
+  std::size_t receivers = 0;
+  std::uint64_t total_completed_batches = 0;
+  std::uint64_t total_failed_batches = 0;      ///< of the completed ones, those with a failed output operation
+  std::uint64_t total_received_records = 0;    ///< in batches that were submitted
+  std::uint64_t total_processed_records = 0;   ///< in batches that were completed
+  std::uint64_t unprocessed_batches = 0;       ///< waiting + running
+  std::uint64_t waiting_batches = 0;           ///< ticks that have passed and whose batch has not begun
+  std::uint64_t running_batches = 0;           ///< 0 or 1
+  std::uint64_t receiver_errors = 0;
+  std::optional<BatchInfo> last_completed_batch;
+};
+
+/// A listener that logs, every `batches` batches, the distribution of processing time and total delay.
+/// Source: Spark `StatsReportListener`.
+class TIDEMILL_API StatsReportListener final : public StreamingListener {
+ public:
+  explicit StatsReportListener(Logger log, std::size_t batches = 10);
+  void on_batch_completed(const BatchInfo& batch) override;
+
+ private:
+  Logger log_;
+  std::size_t batches_;
+  std::vector<Duration> processing_;
+  std::vector<Duration> total_;
+};
+
+}  // namespace tidemill

@@ -1,0 +1,709 @@
+#include "tidemill/engine/engine.hpp"
+
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <thread>
+#include <utility>
+
+#include "io/io_service.hpp"
+#include "tidemill/core/error.hpp"
+
+// Invariants, quoted by the tests:
+//   EN1  Batch times are unique and increasing.
+//   EN2  Output operations of a batch run in the order of their registration, batches in the order of their times.
+//   EN3  Every tick of an interval gate has its batch, however late it runs; none is merged or skipped.
+//   EN4  After `Input::stop` no scheduled task runs.
+//   EN5  No exception leaves the driving thread; the first one is kept for await_termination.
+//   EN6  Listeners are called by the driving thread only, one at a time.
+
+namespace tidemill::detail {
+
+GraphNode::GraphNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide)
+    : engine_{std::move(engine)}, op_{std::move(op)}, slide_{slide} {}
+GraphNode::~GraphNode() = default;
+
+bool GraphNode::has_batch_at(Time t) const noexcept {
+  const Time zero = engine_->zero_time();
+  return t > zero && (slide_ == Duration::zero() || is_multiple_of(t, slide_, zero));
+}
+
+OutputOperation::~OutputOperation() = default;
+
+class StreamingEngine::Impl final : public InputHost {
+ public:
+  Impl(std::shared_ptr<Runtime> context_runtime, GateOptions gate_options)
+      : runtime_{std::move(context_runtime)}, gate_{gate_options} {
+    if (gate_.interval && *gate_.interval <= Duration::zero())
+      throw ConfigError("the batch interval must be positive, and it is " + to_string(*gate_.interval));
+    if (gate_.on_arrival.max_batch_records == 0)
+      throw ConfigError("max_batch_records is 0, so no batch could take anything; give at least 1");
+    if (gate_.on_arrival.min_interval < Duration::zero())
+      throw ConfigError("min_interval must not be negative, and it is " + to_string(gate_.on_arrival.min_interval));
+    if (gate_.graceful_stop_timeout && *gate_.graceful_stop_timeout <= Duration::zero())
+      throw ConfigError("graceful_stop_timeout must be positive, and it is " + to_string(*gate_.graceful_stop_timeout));
+  }
+
+  // ---- the graph ------------------------------------------------------------------------------------------------------
+
+  void check_can_change(const char* what) const {
+    if (const StreamingState now = state(); now != StreamingState::initialized)
+      throw PlanError("illegal_state", std::string{what} + " was called on a context that is " + std::string{to_string(now)} +
+                                           "; inputs, transformations and output operations are added before start(), "
+                                           "and a stopped context cannot be used again",
+                      {.application = runtime_->app_name, .op = what, .batch_time = {}, .partition = {}, .offset = {}});
+  }
+
+  std::size_t add_input(std::shared_ptr<Input> input) {
+    check_can_change("an input");
+    if (gate_is_on_arrival()) {
+      if (const char* reason = input->refuses_on_arrival())
+        throw PlanError("needs_interval", "the input \"" + input->name() +
+                                              "\" cannot feed a context whose gate is on_arrival: " + reason +
+                                              "; give the context a batch interval");
+    }
+    inputs_.push_back(std::move(input));
+    return inputs_.size() - 1;
+  }
+
+  // ---- InputHost --------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] const std::shared_ptr<Runtime>& runtime() const noexcept override { return runtime_; }
+  [[nodiscard]] WakeUp* arrival_bell() noexcept override { return gate_is_on_arrival() ? &bell_ : nullptr; }
+  [[nodiscard]] Duration batch_interval() const noexcept override { return gate_.interval.value_or(Duration::zero()); }
+  [[nodiscard]] IoService& io() override {
+    const std::scoped_lock lock{mutex_};
+    if (!io_) io_ = std::make_unique<IoService>(runtime_);
+    return *io_;
+  }
+
+  void receiver_started(std::size_t id, const std::string& name) noexcept override {
+    tell(&StreamingListener::on_receiver_started, id, name, {});
+  }
+  void receiver_error(std::size_t id, const std::string& name, const std::string& message) noexcept override {
+    runtime_->log(LogLevel::warning, name + ": " + message);
+    receiver_errors_.fetch_add(1, std::memory_order_relaxed);
+    tell(&StreamingListener::on_receiver_error, id, name, message);
+  }
+  void receiver_stopped(std::size_t id, const std::string& name, const std::string& message) noexcept override {
+    runtime_->log(LogLevel::info, name + " stopped" + (message.empty() ? "" : ": " + message));
+    tell(&StreamingListener::on_receiver_stopped, id, name, message);
+  }
+
+  void schedule(Time when, std::function<void()> task) override {
+    {
+      const std::scoped_lock lock{mutex_};
+      if (inputs_stopped_) return;
+      tasks_.push_back({when, std::move(task)});
+    }
+    bell_.ring();
+  }
+
+  // ---- facts --------------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] bool gate_is_on_arrival() const noexcept { return !gate_.interval; }
+  [[nodiscard]] StreamingState state() const noexcept { return state_.load(std::memory_order_acquire); }
+
+  [[nodiscard]] std::shared_ptr<const Scope> scope_of(Time t) {
+    if (!scope_ || scope_->batch_time != t) scope_ = std::make_shared<const Scope>(Scope{runtime_, t});
+    return scope_;
+  }
+
+  [[nodiscard]] StreamingMetrics metrics() const {
+    StreamingMetrics snapshot;
+    {
+      const std::scoped_lock lock{metrics_mutex_};
+      snapshot = metrics_;
+    }
+    snapshot.receivers = inputs_.size();
+    snapshot.receiver_errors = receiver_errors_.load(std::memory_order_relaxed);
+    snapshot.running_batches = running_.load(std::memory_order_acquire) ? 1 : 0;
+    if (state() == StreamingState::active) {
+      const Time now = runtime_->clock->now();
+      if (gate_.interval) {
+        const Time tick = next_tick();
+        if (now >= tick) snapshot.waiting_batches = static_cast<std::uint64_t>((now - tick) / *gate_.interval) + 1;
+      } else if (anything_pending()) {
+        snapshot.waiting_batches = 1;
+      }
+    }
+    snapshot.unprocessed_batches = snapshot.waiting_batches + snapshot.running_batches;
+    return snapshot;
+  }
+
+  // ---- life ---------------------------------------------------------------------------------------------------------------
+
+  void start(Drive drive) {
+    const std::scoped_lock life{life_mutex_};
+    switch (state()) {
+      case StreamingState::active:
+        runtime_->log(LogLevel::warning, "start() was called on a context that is active already; nothing was done");
+        return;
+      case StreamingState::stopped:
+        throw PlanError("illegal_state", "start() was called on a context that is stopped; make a new StreamingContext");
+      case StreamingState::initialized: break;
+    }
+    if (outputs_.empty()) {
+      end(StreamingState::stopped);
+      throw PlanError("no_output_operations",
+                      "start() was called on a context without output operations, so nothing would ever be computed; "
+                      "register one, such as print(), foreach_batch() or save_as_text_files()");
+    }
+    drive_ = drive;
+    const Time now = runtime_->clock->now();
+    if (gate_.interval) {
+      const Time before = floor_to(now, *gate_.interval);
+      zero_.store(before.time_since_epoch().count());
+      next_tick_.store((before + *gate_.interval).time_since_epoch().count());
+    } else {
+      zero_.store(now.time_since_epoch().count());
+    }
+    last_batch_ = zero_time();
+    last_end_ = Time::min();
+    {
+      const std::scoped_lock lock{mutex_};
+      events_.push_back([now](StreamingListener& listener) { listener.on_streaming_started(now); });
+    }
+    state_.store(StreamingState::active, std::memory_order_release);
+    if (runtime_->own_workers != nullptr) runtime_->own_workers->retain();
+    std::size_t started = 0;
+    try {
+      for (; started < inputs_.size(); ++started) inputs_[started]->start(*this, started);
+      if (drive_ == Drive::own_thread) thread_ = std::thread{[this] { drive(); }};
+    } catch (...) {
+      for (std::size_t i = 0; i < started; ++i) inputs_[i]->stop();
+      finish();
+      throw;
+    }
+  }
+
+  bool step() {
+    if (drive_ != Drive::by_host && state() == StreamingState::active)
+      throw PlanError("illegal_state", "step() was called on a context that runs its own thread; start it with "
+                                       "start(Drive::by_host) to run its batches yourself");
+    if (state() == StreamingState::initialized)
+      throw PlanError("illegal_state", "step() was called before start(Drive::by_host)");
+    if (on_driving_thread())
+      throw PlanError("illegal_state", "step() was called from within a batch; it runs one batch and cannot be nested");
+    const std::scoped_lock life{life_mutex_};
+    if (state() == StreamingState::stopped) return false;
+    const DrivingThread driving{*this};
+    const Turn turn = take_turn(false);
+    if (turn == Turn::ended) finish();
+    return turn == Turn::ran_batch;
+  }
+
+  [[nodiscard]] std::optional<Time> next_batch_time() const {
+    if (state() != StreamingState::active) return std::nullopt;
+    if (gate_.interval) return next_tick();
+    if (!anything_pending()) return std::nullopt;
+    return runtime_->clock->now();
+  }
+
+  void request_stop(StopMode mode) {
+    {
+      const std::scoped_lock lock{mutex_};
+      if (!stop_requested_ || mode == StopMode::immediate) stop_requested_ = mode;
+    }
+    bell_.ring();
+  }
+
+  bool stop(StopMode mode) {
+    if (on_driving_thread())
+      throw PlanError("illegal_state",
+                      "stop() was called from a listener or an output operation, whose batch it would have to wait for; "
+                      "call request_stop() there");
+    const std::scoped_lock life{life_mutex_};
+    switch (state()) {
+      case StreamingState::initialized:
+        runtime_->log(LogLevel::warning, "stop() was called before start(); the context is stopped now");
+        end(StreamingState::stopped);
+        return true;
+      case StreamingState::stopped:
+        if (thread_.joinable()) {
+          thread_.join();  // it ended by request_stop
+        } else {
+          runtime_->log(LogLevel::warning, "stop() was called on a context that is stopped already; nothing was done");
+        }
+        return drained_;
+      case StreamingState::active: break;
+    }
+    request_stop(mode);
+    if (drive_ == Drive::own_thread) {
+      thread_.join();
+    } else {
+      const DrivingThread driving{*this};
+      while (take_turn(true) != Turn::ended) {
+      }
+      finish();
+    }
+    return drained_;
+  }
+
+  bool await_termination(std::optional<std::chrono::nanoseconds> timeout) {
+    std::unique_lock lock{mutex_};
+    const auto over = [this] { return ended_ || first_error_; };
+    if (timeout) {
+      if (!changed_.wait_for(lock, *timeout, over)) return false;
+    } else {
+      changed_.wait(lock, over);
+    }
+    if (first_error_) std::rethrow_exception(first_error_);
+    return true;
+  }
+
+  void when_terminated(std::function<void(std::exception_ptr)> done) {
+    std::exception_ptr error;
+    {
+      const std::scoped_lock lock{mutex_};
+      if (!ended_ && !first_error_) {
+        waiters_.push_back(std::move(done));
+        return;
+      }
+      error = first_error_;
+    }
+    done(error);
+  }
+
+  void dispose() noexcept {
+    const std::scoped_lock lock{graph_mutex_};
+    nodes_.clear();
+    outputs_.clear();
+    inputs_.clear();
+    scope_ = nullptr;
+  }
+
+  void add_listener(std::shared_ptr<StreamingListener> listener) {
+    if (!listener) throw ConfigError("add_listener was given a null pointer");
+    const std::scoped_lock lock{mutex_};
+    listeners_.push_back(std::move(listener));
+    has_listeners_.store(true, std::memory_order_release);
+  }
+  void remove_listener(const std::shared_ptr<StreamingListener>& listener) {
+    const std::scoped_lock lock{mutex_};
+    std::erase(listeners_, listener);
+    has_listeners_.store(!listeners_.empty(), std::memory_order_release);
+  }
+
+  [[nodiscard]] Time zero_time() const noexcept { return Time{Duration{zero_.load(std::memory_order_acquire)}}; }
+
+  std::recursive_mutex graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
+  std::vector<std::shared_ptr<GraphNode>> nodes_;
+  std::vector<std::shared_ptr<OutputOperation>> outputs_;  // fixed at start
+  Duration remember_{0};
+
+ private:
+  enum class Turn { ran_batch, idle, ended };
+
+  // Says which thread drives, for as long as it does.
+  class DrivingThread {
+   public:
+    explicit DrivingThread(Impl& impl) : impl_{impl} { impl_.driving_.store(std::this_thread::get_id()); }
+    DrivingThread(const DrivingThread&) = delete;
+    DrivingThread& operator=(const DrivingThread&) = delete;
+    ~DrivingThread() { impl_.driving_.store(std::thread::id{}); }
+
+   private:
+    Impl& impl_;
+  };
+
+  struct Task {
+    Time when;
+    std::function<void()> run;
+  };
+
+  [[nodiscard]] bool on_driving_thread() const noexcept { return driving_.load() == std::this_thread::get_id(); }
+  [[nodiscard]] Time next_tick() const noexcept { return Time{Duration{next_tick_.load(std::memory_order_acquire)}}; }
+  [[nodiscard]] bool anything_pending() const noexcept {
+    return std::any_of(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->has_pending(); });
+  }
+
+  // ---- the driving thread -------------------------------------------------------------------------------------------------
+
+  void drive() noexcept {
+    name_this_thread(runtime_->app_name);
+    // The kernel may delay a timer by the thread's slack, 50 us by default, to save wake-ups. A tick should not be late.
+    prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
+    const DrivingThread driving{*this};
+    try {
+      for (Turn turn = take_turn(false); turn != Turn::ended; turn = take_turn(false)) {
+        if (turn == Turn::idle) runtime_->clock->wait_until(wake_time(), bell_);
+      }
+    } catch (...) {
+      report(std::current_exception());
+    }
+    finish();
+  }
+
+  // One round of the loop: what has to be told, tasks that are due, the stop if it was asked for, then at most one batch.
+  // With `hurry` a draining context does not wait for its tick.
+  Turn take_turn(bool hurry) {
+    deliver_events();
+    run_due_tasks();
+    std::optional<StopMode> stop;
+    {
+      const std::scoped_lock lock{mutex_};
+      stop = stop_requested_;
+    }
+    if (stop == StopMode::immediate) {
+      stop_inputs();
+      drained_ = !anything_pending();
+      return Turn::ended;
+    }
+    if (stop == StopMode::graceful && !draining_) {
+      draining_ = true;
+      drain_deadline_ = runtime_->clock->now() + graceful_stop_timeout();
+      stop_inputs();
+    }
+    const Time now = runtime_->clock->now();
+    if (const std::optional<Time> due = due_batch(now, hurry && draining_)) {
+      run_batch(*due, now);
+      return Turn::ran_batch;
+    }
+    if (!draining_) return Turn::idle;
+    if (!anything_pending()) {
+      drained_ = true;
+      return Turn::ended;
+    }
+    if (now < drain_deadline_) return Turn::idle;
+    drained_ = false;
+    runtime_->log(LogLevel::error, "the graceful stop took longer than " + to_string(graceful_stop_timeout()) +
+                                       "; what had not been batched is dropped");
+    return Turn::ended;
+  }
+
+  [[nodiscard]] Duration graceful_stop_timeout() const noexcept {
+    return gate_.graceful_stop_timeout.value_or(10 * gate_.interval.value_or(Duration{std::chrono::seconds{1}}));
+  }
+
+  // The time of the batch that is due now, if one is.
+  [[nodiscard]] std::optional<Time> due_batch(Time now, bool hurry) const noexcept {
+    if (gate_.interval) {
+      const Time tick = next_tick();
+      if (now >= tick || (hurry && anything_pending())) return tick;
+      return std::nullopt;
+    }
+    if (!anything_pending()) return std::nullopt;
+    if (!hurry && now < last_batch_ + gate_.on_arrival.min_interval) return std::nullopt;
+    return std::max(now, last_batch_ + Duration{1});
+  }
+
+  [[nodiscard]] std::optional<Time> wake_time() {
+    std::optional<Time> wake;
+    const auto consider = [&wake](Time t) { wake = wake ? std::min(*wake, t) : t; };
+    if (gate_.interval) {
+      consider(next_tick());
+    } else if (anything_pending()) {
+      consider(last_batch_ + gate_.on_arrival.min_interval);
+    }
+    if (draining_) consider(drain_deadline_);
+    const std::scoped_lock lock{mutex_};
+    for (const Task& task : tasks_) consider(task.when);
+    return wake;
+  }
+
+  void run_batch(Time t, Time now) {
+    BatchInfo info;
+    info.batch_time = t;
+    // A batch that an earlier one held up was due at its tick.
+    info.submission_time = gate_.interval && last_end_ > t ? t : now;
+    last_batch_ = t;
+    if (gate_.interval) next_tick_.store((t + *gate_.interval).time_since_epoch().count(), std::memory_order_release);
+
+    running_.store(true, std::memory_order_release);
+    const std::vector<OutputOperation*> jobs = generate(t, info);
+    count_submitted(info);
+    if (!jobs.empty()) run_jobs(jobs, info);
+    {
+      const std::scoped_lock lock{graph_mutex_};
+      for (const auto& node : nodes_) node->forget(t - std::max(remember_, node->slide()));
+    }
+    last_end_ = runtime_->clock->now();
+    running_.store(false, std::memory_order_release);
+  }
+
+  // Cuts the inputs and asks every output operation for its job. When one fails the batch has no jobs. [L15]
+  std::vector<OutputOperation*> generate(Time t, BatchInfo& info) {
+    std::vector<OutputOperation*> jobs;
+    const std::scoped_lock lock{graph_mutex_};
+    const std::size_t max_records =
+        gate_.interval ? std::numeric_limits<std::size_t>::max() : gate_.on_arrival.max_batch_records;
+    try {
+      info.inputs.reserve(inputs_.size());
+      for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
+      jobs.reserve(outputs_.size());
+      for (const auto& output : outputs_) {
+        if (output->generate(t)) jobs.push_back(output.get());
+      }
+    } catch (...) {
+      report(with_context(
+          {.application = runtime_->app_name, .op = {}, .batch_time = t, .partition = {}, .offset = {}}));
+      for (OutputOperation* job : jobs) job->discard();
+      jobs.clear();
+    }
+    return jobs;
+  }
+
+  void run_jobs(const std::vector<OutputOperation*>& jobs, BatchInfo& info) {
+    tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
+    info.processing_start_time = runtime_->clock->now();
+    tell_listeners([&](StreamingListener& listener) { listener.on_batch_started(info); });
+    bool failed = false;
+    info.outputs.reserve(jobs.size());
+    for (std::size_t id = 0; id < jobs.size(); ++id) {
+      OutputOperationInfo& output = info.outputs.emplace_back();
+      output.batch_time = info.batch_time;
+      output.id = id;
+      output.name = jobs[id]->name();
+      output.start_time = id == 0 ? info.processing_start_time : runtime_->clock->now();
+      tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
+      try {
+        jobs[id]->run(info.batch_time);
+      } catch (...) {
+        const std::exception_ptr error = with_context({.application = runtime_->app_name,
+                                                       .op = output.name,
+                                                       .batch_time = info.batch_time,
+                                                       .partition = {},
+                                                       .offset = {}});
+        failed = true;
+        output.failure_reason = describe(error);
+        report(error);
+      }
+      output.end_time = runtime_->clock->now();
+      tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_completed(output); });
+    }
+    info.processing_end_time = info.outputs.back().end_time;
+    {
+      const std::scoped_lock lock{metrics_mutex_};
+      ++metrics_.total_completed_batches;
+      if (failed) ++metrics_.total_failed_batches;
+      metrics_.total_processed_records += info.num_records();
+      metrics_.last_completed_batch = info;
+    }
+    tell_listeners([&](StreamingListener& listener) { listener.on_batch_completed(info); });
+  }
+
+  void count_submitted(const BatchInfo& info) {
+    const std::scoped_lock lock{metrics_mutex_};
+    metrics_.total_received_records += info.num_records();
+  }
+
+  void run_due_tasks() {
+    const Time now = runtime_->clock->now();
+    std::vector<Task> due;
+    {
+      const std::scoped_lock lock{mutex_};
+      if (tasks_.empty()) return;
+      const auto later = std::stable_partition(tasks_.begin(), tasks_.end(), [now](const Task& t) { return t.when <= now; });
+      due.assign(std::make_move_iterator(tasks_.begin()), std::make_move_iterator(later));
+      tasks_.erase(tasks_.begin(), later);
+    }
+    for (const Task& task : due) {
+      try {
+        task.run();
+      } catch (...) {
+        report(std::current_exception());
+      }
+    }
+  }
+
+  // ---- the end ----------------------------------------------------------------------------------------------------------
+
+  void stop_inputs() noexcept {
+    {
+      const std::scoped_lock lock{mutex_};
+      if (std::exchange(inputs_stopped_, true)) return;
+      tasks_.clear();
+    }
+    for (const auto& input : inputs_) input->stop();
+  }
+
+  void finish() noexcept {
+    stop_inputs();
+    std::unique_ptr<IoService> io;
+    {
+      const std::scoped_lock lock{mutex_};
+      io = std::move(io_);
+    }
+    io.reset();
+    deliver_events();
+    if (runtime_->own_workers != nullptr) runtime_->own_workers->release();
+    end(StreamingState::stopped);
+  }
+
+  void end(StreamingState last) noexcept {
+    std::vector<std::function<void(std::exception_ptr)>> waiters;
+    {
+      const std::scoped_lock lock{mutex_};
+      state_.store(last, std::memory_order_release);
+      ended_ = true;
+      waiters.swap(waiters_);
+    }
+    changed_.notify_all();
+    call_waiters(waiters, nullptr);
+  }
+
+  void report(const std::exception_ptr& error) noexcept {
+    std::vector<std::function<void(std::exception_ptr)>> waiters;
+    {
+      const std::scoped_lock lock{mutex_};
+      if (first_error_) return;
+      first_error_ = error;
+      waiters.swap(waiters_);
+    }
+    changed_.notify_all();
+    call_waiters(waiters, error);
+    try {
+      runtime_->log(LogLevel::error, describe(error));
+    } catch (...) {  // no memory for the text: the error itself is kept
+    }
+  }
+
+  void call_waiters(const std::vector<std::function<void(std::exception_ptr)>>& waiters,
+                    const std::exception_ptr& error) noexcept {
+    for (const auto& waiter : waiters) {
+      try {
+        waiter(error);
+      } catch (...) {
+        runtime_->log(LogLevel::error, "a completion handler of await_termination threw");
+      }
+    }
+  }
+
+  // ---- listeners ----------------------------------------------------------------------------------------------------------
+
+  // Receivers speak on their own threads; what they say is kept for the driving thread. [EN6]
+  void tell(void (StreamingListener::*event)(const ReceiverInfo&), std::size_t id, const std::string& name,
+            const std::string& message) noexcept {
+    if (!has_listeners_.load(std::memory_order_acquire)) return;
+    try {
+      const std::scoped_lock lock{mutex_};
+      events_.push_back([event, info = ReceiverInfo{id, name, message}](StreamingListener& listener) { (listener.*event)(info); });
+    } catch (...) {
+      return;  // no memory: the event is lost, the stream is not
+    }
+    bell_.ring();
+  }
+
+  void deliver_events() noexcept {
+    std::vector<std::function<void(StreamingListener&)>> events;
+    {
+      const std::scoped_lock lock{mutex_};
+      if (events_.empty()) return;
+      events.swap(events_);
+    }
+    for (const auto& event : events) tell_listeners(event);
+  }
+
+  template <class Event>
+  void tell_listeners(const Event& event) noexcept {
+    if (!has_listeners_.load(std::memory_order_acquire)) return;
+    try {
+      std::vector<std::shared_ptr<StreamingListener>> listeners;
+      {
+        const std::scoped_lock lock{mutex_};
+        listeners = listeners_;
+      }
+      for (const auto& listener : listeners) {
+        try {
+          event(*listener);
+        } catch (...) {
+          runtime_->log(LogLevel::error, "a StreamingListener threw: " + describe(std::current_exception()));
+        }
+      }
+    } catch (...) {  // no memory to tell
+    }
+  }
+
+  // Fixed after construction.
+  const std::shared_ptr<Runtime> runtime_;  // shared with contexts and batches
+  const GateOptions gate_;
+
+  // Self-synchronised.
+  WakeUp bell_;
+  std::atomic<StreamingState> state_ = StreamingState::initialized;
+  std::atomic<std::thread::id> driving_ = {};
+  std::atomic<Duration::rep> zero_ = 0;
+  std::atomic<Duration::rep> next_tick_ = 0;
+  std::atomic<bool> running_ = false;
+  std::atomic<bool> has_listeners_ = false;
+  std::atomic<std::uint64_t> receiver_errors_ = 0;
+
+  // Fixed at start, under life_mutex_ before.
+  std::mutex life_mutex_;  // one start, step or stop at a time. Lock order: before all others
+  Drive drive_ = Drive::own_thread;
+  std::thread thread_;
+  std::vector<std::shared_ptr<Input>> inputs_;  // shared with the streams that take their blocks
+
+  // The driving thread's own.
+  Time last_batch_;
+  Time last_end_;
+  Time drain_deadline_;
+  bool draining_ = false;
+  bool drained_ = true;  // read by stop() after the thread has ended
+
+  std::shared_ptr<const Scope> scope_;  // guarded by graph_mutex_
+
+  mutable std::mutex metrics_mutex_;
+  StreamingMetrics metrics_;  // guarded by metrics_mutex_
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::optional<StopMode> stop_requested_;
+  bool inputs_stopped_ = false;
+  bool ended_ = false;
+  std::exception_ptr first_error_;
+  std::vector<std::function<void(std::exception_ptr)>> waiters_;
+  std::vector<Task> tasks_;
+  std::vector<std::function<void(StreamingListener&)>> events_;
+  std::vector<std::shared_ptr<StreamingListener>> listeners_;
+  std::unique_ptr<IoService> io_;
+};
+
+StreamingEngine::StreamingEngine(std::shared_ptr<Runtime> runtime, GateOptions gate)
+    : impl_{std::make_unique<Impl>(std::move(runtime), gate)} {}
+StreamingEngine::~StreamingEngine() = default;
+
+void StreamingEngine::add(const std::shared_ptr<GraphNode>& node) {
+  check_can_change(node->op().c_str());
+  impl_->nodes_.push_back(node);
+}
+std::size_t StreamingEngine::add_input(std::shared_ptr<Input> input) { return impl_->add_input(std::move(input)); }
+void StreamingEngine::add_output(std::shared_ptr<OutputOperation> output) {
+  check_can_change(output->name().c_str());
+  impl_->outputs_.push_back(std::move(output));
+}
+void StreamingEngine::check_can_change(const char* what) const { impl_->check_can_change(what); }
+void StreamingEngine::remember(Duration d) {
+  check_can_change("remember");
+  if (d <= Duration::zero()) throw ConfigError("remember() needs a positive duration, and was given " + to_string(d));
+  if (impl_->remember_ != Duration::zero())
+    throw PlanError("illegal_state", "remember() was called twice; the duration is " + to_string(impl_->remember_));
+  impl_->remember_ = d;
+}
+
+const std::shared_ptr<Runtime>& StreamingEngine::runtime() const noexcept { return impl_->runtime(); }
+Duration StreamingEngine::batch_interval() const noexcept { return impl_->batch_interval(); }
+bool StreamingEngine::gate_is_on_arrival() const noexcept { return impl_->gate_is_on_arrival(); }
+StreamingState StreamingEngine::state() const noexcept { return impl_->state(); }
+Time StreamingEngine::zero_time() const noexcept { return impl_->zero_time(); }
+std::shared_ptr<const Scope> StreamingEngine::scope_of(Time t) { return impl_->scope_of(t); }
+std::recursive_mutex& StreamingEngine::graph_mutex() noexcept { return impl_->graph_mutex_; }
+
+void StreamingEngine::start(Drive drive) { impl_->start(drive); }
+bool StreamingEngine::step() { return impl_->step(); }
+std::optional<Time> StreamingEngine::next_batch_time() const { return impl_->next_batch_time(); }
+bool StreamingEngine::stop(StopMode mode) { return impl_->stop(mode); }
+void StreamingEngine::request_stop(StopMode mode) { impl_->request_stop(mode); }
+bool StreamingEngine::await_termination(std::optional<std::chrono::nanoseconds> timeout) {
+  return impl_->await_termination(timeout);
+}
+void StreamingEngine::when_terminated(std::function<void(std::exception_ptr)> done) { impl_->when_terminated(std::move(done)); }
+void StreamingEngine::dispose() noexcept { impl_->dispose(); }
+void StreamingEngine::add_listener(std::shared_ptr<StreamingListener> listener) { impl_->add_listener(std::move(listener)); }
+void StreamingEngine::remove_listener(const std::shared_ptr<StreamingListener>& listener) { impl_->remove_listener(listener); }
+StreamingMetrics StreamingEngine::metrics() const { return impl_->metrics(); }
+
+}  // namespace tidemill::detail

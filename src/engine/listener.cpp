@@ -1,0 +1,39 @@
+#include "tidemill/engine/listener.hpp"
+
+#include <algorithm>
+
+#include "tidemill/core/error.hpp"
+
+namespace tidemill {
+namespace {
+
+// "min 1 ms, p25 …": the quantiles that Spark's report has.
+std::string distribution(std::vector<Duration> values) {
+  std::sort(values.begin(), values.end());
+  const auto at = [&values](double quantile) {
+    return to_string(values[static_cast<std::size_t>(quantile * static_cast<double>(values.size() - 1) + 0.5)]);
+  };
+  return "min " + at(0) + ", p25 " + at(0.25) + ", p50 " + at(0.5) + ", p75 " + at(0.75) + ", p95 " + at(0.95) + ", max " +
+         at(1);
+}
+
+}  // namespace
+
+StreamingListener::~StreamingListener() = default;
+
+StatsReportListener::StatsReportListener(Logger log, std::size_t batches) : log_{std::move(log)}, batches_{batches} {
+  if (!log_) throw ConfigError("StatsReportListener needs a function to log with");
+  if (batches_ == 0) throw ConfigError("StatsReportListener needs at least one batch a report, and was given 0");
+}
+
+void StatsReportListener::on_batch_completed(const BatchInfo& batch) {
+  processing_.push_back(batch.processing_delay().value_or(Duration::zero()));
+  total_.push_back(batch.total_delay().value_or(Duration::zero()));
+  if (processing_.size() < batches_) return;
+  log_(LogLevel::info, "processing time of " + std::to_string(batches_) + " batches: " + distribution(processing_));
+  log_(LogLevel::info, "total delay of " + std::to_string(batches_) + " batches: " + distribution(total_));
+  processing_.clear();
+  total_.clear();
+}
+
+}  // namespace tidemill
