@@ -2,7 +2,9 @@
 // where they log. It takes the role of Spark's SparkContext and of its `local[N]` master.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -20,6 +22,18 @@ namespace tidemill {
 
 template <class T>
 class Batch;
+template <class T>
+class Broadcast;
+template <class N>
+class SumAccumulator;
+template <class T>
+class CollectionAccumulator;
+/// What an accumulator of your own keeps: a copyable object that is neutral when made, that takes things in by `add`, and
+/// that takes in another of its kind by `merge`.
+template <class S>
+concept AccumulatorState = std::copy_constructible<S> && requires(S state, const S& other) { state.merge(other); };
+template <AccumulatorState State>
+class Accumulator;
 
 struct ContextOptions {
   /// Appears in errors, logs and thread names.
@@ -101,6 +115,24 @@ class TIDEMILL_API Context {
   /// The records that `save_as_object_file` wrote. Errors: SourceError naming file, byte offset, expected and found.
   template <class T>
   [[nodiscard]] Batch<T> object_file(const std::filesystem::path& path) const;
+
+  /// The numbers begin, begin + step, … before `end`, made when they are needed. Errors: ConfigError when step is 0.
+  /// Source: Spark `range`.
+  [[nodiscard]] Batch<std::int64_t> range(std::int64_t begin, std::int64_t end, std::int64_t step = 1,
+                                          std::size_t partitions = 0) const;
+
+  /// A value that user functions read, shared by all that capture the handle (broadcast.hpp).
+  template <class T>
+  [[nodiscard]] Broadcast<T> broadcast(T value) const;
+
+  /// What user functions add to (accumulator.hpp).
+  [[nodiscard]] SumAccumulator<std::int64_t> long_accumulator() const;
+  [[nodiscard]] SumAccumulator<double> double_accumulator() const;
+  template <class T>
+  [[nodiscard]] CollectionAccumulator<T> collection_accumulator() const;
+  /// `State` has `add(value)` and `merge(const State&)`.
+  template <class State>
+  [[nodiscard]] Accumulator<State> accumulator(State zero) const;
 
   /// For those who build on batches (streams, tests).
   [[nodiscard]] const std::shared_ptr<detail::Runtime>& runtime() const noexcept { return runtime_; }

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <typeinfo>
 #include <utility>
 #include <vector>
@@ -51,8 +53,44 @@ inline constexpr std::size_t key_groups = 256;
 }
 
 TIDEMILL_API void check_partitions(std::size_t partitions);
+[[noreturn]] TIDEMILL_API void throw_partition_out_of_range(std::size_t partition, std::size_t partitions);
+[[noreturn]] TIDEMILL_API void throw_wrong_partitioner(const char* op);
+
+/// The partition of a key by a partitioner that may be the user's: what it throws is labelled, what it answers is checked.
+template <class P, class K>
+[[nodiscard]] std::size_t ask_partitioner(const char* op, const P& partitioner, const K& key) {
+  std::size_t partition = 0;
+  try {
+    partition = partitioner.partition_of(key);
+  } catch (const Error&) {
+    throw;
+  } catch (...) {
+    throw_user_failure(op);
+  }
+  if (partition >= partitioner.partitions()) throw_partition_out_of_range(partition, partitioner.partitions());
+  return partition;
+}
 
 }  // namespace detail
+
+/// How a result is to be cut into partitions: into so many, by the hash of the key, or as a partitioner says.
+/// 0 leaves it to the operator: the partitioner that its input has already, or as many as the context's parallelism.
+class Partitioning {
+ public:
+  Partitioning(std::size_t partitions = 0) : partitions_{partitions} {}  // NOLINT(google-explicit-constructor): a number
+  template <class P>
+    requires std::derived_from<P, AnyPartitioner>
+  Partitioning(std::shared_ptr<P> partitioner)  // NOLINT(google-explicit-constructor): says the same in more words
+      : partitioner_{std::move(partitioner)} {}
+
+  [[nodiscard]] std::size_t partitions() const noexcept { return partitioner_ ? partitioner_->partitions() : partitions_; }
+  /// Null when only a number was given.
+  [[nodiscard]] const PartitionerRef& partitioner() const noexcept { return partitioner_; }
+
+ private:
+  std::size_t partitions_ = 0;
+  PartitionerRef partitioner_;
+};
 
 /// By the hash of the key. All hash partitioners with the same number of partitions are equal.
 /// Source: Spark `HashPartitioner`.
@@ -101,9 +139,7 @@ template <class K, class F>
     [[nodiscard]] std::size_t partitions() const noexcept override { return partitions_; }
     [[nodiscard]] std::size_t partition_of(const K& key) const override {
       const auto p = static_cast<std::size_t>(assign_(key));
-      if (p >= partitions_)
-        throw PlanError("partition_out_of_range", "the partitioner's function answered " + std::to_string(p) +
-                                                      ", and the partitions are 0 to " + std::to_string(partitions_ - 1));
+      if (p >= partitions_) detail::throw_partition_out_of_range(p, partitions_);
       return p;
     }
 

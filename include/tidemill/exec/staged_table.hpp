@@ -121,6 +121,22 @@ class StagedTable {
     }
   }
 
+  /// Takes the entries of a table with other accumulators: `enter(Acc& mine, OtherAcc&& theirs)`, where the accumulator of a
+  /// new key is what `start()` makes. The keys of both are stored alike.
+  template <class Other, class Start, class Enter>
+  void absorb_other(Other& other, std::span<const std::uint32_t> slots, Start&& start, Enter&& enter) {
+    for (const std::uint32_t s : slots) {
+      const std::uint32_t tag = other.tag_of(s);
+      other.take(s, [&](Stored&& key, auto&& theirs) {
+        Slot& slot = find(tag, key);
+        if (slot.tag == 0) claim(slot, tag, std::move(key), start);
+        enter(slot.entry.acc, std::move(theirs));
+      });
+    }
+  }
+  /// Pre: the slot is taken.
+  [[nodiscard]] std::uint32_t tag_of(std::uint32_t slot) const noexcept { return slots_[slot].tag; }
+
   /// The entry of `key`, or null.
   [[nodiscard]] const Acc* lookup(const K& key) {
     if (limit_ == 0) return nullptr;

@@ -150,6 +150,27 @@ decltype(auto) run_merge(const Chain& chain, const Task& task) {
   }
 }
 
+/// All records of a chain merged into the first: `merge(T& acc, record)`.
+template <class Chain, class Merge>
+[[nodiscard]] auto reduce_in_order(const Chain& chain, const Merge& merge) {
+  using T = typename Chain::value_type;
+  std::vector<std::optional<T>> partials(chain.node().partitions());
+  std::vector<Arena> arenas(partials.size());
+  run_action(chain, [&](std::size_t p) { partials[p] = reduce_partition(chain, p, arenas[p], merge); });
+  return run_merge(chain, [&] {
+    std::optional<T> total;
+    for (std::optional<T>& partial : partials) {
+      if (!partial) continue;
+      if (total) {
+        merge(*total, std::move(*partial));
+      } else {
+        total = std::move(partial);
+      }
+    }
+    return total ? std::optional<owned_t<T>>{to_owned(*std::move(total))} : std::nullopt;
+  });
+}
+
 [[noreturn]] TIDEMILL_API void throw_empty_batch(const char* action);
 
 /// The records of one partition, side by side in memory: those of the node where it holds them, else a copy.
@@ -163,6 +184,25 @@ void with_partition(const Chain& chain, std::size_t partition, See&& see) {
   Arena arena;
   collect_partition(chain, partition, records, arena);
   see(std::span<const T>{records});
+}
+
+/// Pairs (record, value): records as keys. The value is the same for all.
+template <class V, class Chain>
+[[nodiscard]] auto as_keys(const Chain& chain, V value) {
+  return then<std::pair<typename Chain::value_type, V>&&,
+              ChainFacts{.stable = Chain::facts.stable, .keeps_partitions = false}>(chain, WithValue<V>{value});
+}
+
+/// Pairs (k, value) for (k, v).
+template <class V, class Chain>
+[[nodiscard]] auto only_keys(const Chain& chain, V value) {
+  return then<std::pair<pair_key_t<typename Chain::value_type>, V>&&, Chain::facts>(chain, ReplaceValue<V>{value});
+}
+
+/// A batch of any type of chain as a handle.
+template <class Chain>
+[[nodiscard]] auto handle(const Chain& chain) {
+  return Batch<typename Chain::value_type>{chain};
 }
 
 }  // namespace detail
@@ -260,13 +300,6 @@ auto BatchOps<Self, T>::group_by_key(std::size_t partitions) const {
                          detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
 }
 
-// ---- lifetime ---------------------------------------------------------------------------------------------------------
-
-template <class Self, class T>
-Batch<T> BatchOps<Self, T>::cache() const {
-  return Batch<T>{std::make_shared<const detail::StoredNode<Self>>(self())};
-}
-
 // ---- actions ----------------------------------------------------------------------------------------------------------
 
 template <class Self, class T>
@@ -333,7 +366,7 @@ std::vector<owned_t<T>> BatchOps<Self, T>::take(std::size_t n) const {
   self().node().prepare();
   // Partition after partition on the calling thread: the first few records rarely need more than the first partition.
   for (std::size_t p = 0; p < num_partitions() && taken.size() < n; ++p) {
-    detail::for_each_partition_of(*self().node().scope(), 1, 0, [&](std::size_t) {
+    detail::for_one_partition_of(*self().node().scope(), p, [&](std::size_t) {
       detail::run_chain_until(
           self(), p,
           [&](auto&& record) {
@@ -350,7 +383,7 @@ bool BatchOps<Self, T>::is_empty() const {
   self().node().prepare();
   bool found = false;
   for (std::size_t p = 0; p < num_partitions() && !found; ++p) {
-    detail::for_each_partition_of(*self().node().scope(), 1, 0, [&](std::size_t) {
+    detail::for_one_partition_of(*self().node().scope(), p, [&](std::size_t) {
       detail::run_chain_until(self(), p, [&](auto&&) { found = true; }, [&] { return found; });
     });
   }
@@ -368,23 +401,8 @@ template <class Self, class T>
 template <class F>
 std::optional<owned_t<T>> BatchOps<Self, T>::try_reduce(F f) const {
   static_assert(std::invocable<const F&, T, T>, "reduce: the function must take two records and return one");
-  std::vector<std::optional<T>> partials(num_partitions());
-  std::vector<Arena> arenas(num_partitions());
-  const auto merge = [&f](T& acc, auto&& record) TIDEMILL_INLINE_LAMBDA {
+  return detail::reduce_in_order(self(), [&f](T& acc, auto&& record) TIDEMILL_INLINE_LAMBDA {
     acc = detail::call_user("reduce", f, std::move(acc), std::forward<decltype(record)>(record));
-  };
-  detail::run_action(self(), [&](std::size_t p) { partials[p] = detail::reduce_partition(self(), p, arenas[p], merge); });
-  return detail::run_merge(self(), [&] {
-    std::optional<T> total;
-    for (std::optional<T>& partial : partials) {
-      if (!partial) continue;
-      if (total) {
-        merge(*total, std::move(*partial));
-      } else {
-        total = std::move(partial);
-      }
-    }
-    return total ? std::optional<owned_t<T>>{to_owned(*std::move(total))} : std::nullopt;
   });
 }
 
@@ -399,6 +417,8 @@ owned_t<T> BatchOps<Self, T>::reduce(F f) const {
 template <class Self, class T>
 template <class C, class In, class Across>
 C BatchOps<Self, T>::aggregate(C zero, In in, Across across) const {
+  static_assert(!borrows_v<C>, "aggregate: what it returns outlives the batch, so it must own what it holds; use "
+                               "std::string instead of std::string_view");
   std::vector<C> partials(num_partitions(), zero);
   detail::run_action(self(), [&](std::size_t p) {
     C acc = std::move(partials[p]);

@@ -39,6 +39,53 @@ struct Folding {
   }
 };
 
+/// The entries of a staged table, sorted by the partition that they go to.
+class SlotBuckets {
+ public:
+  /// `by_hash`: the partitioner is a HashPartitioner. What another one throws is labelled with `op`.
+  template <class Table, class K>
+  void fill(const char* op, const Table& table, const Partitioner<K>& partitioner, bool by_hash) {
+    const std::size_t partitions = partitioner.partitions();
+    std::vector<std::uint32_t> target;
+    target.reserve(table.size());
+    starts_.assign(partitions + 1, 0);
+    table.for_each_slot([&](std::uint32_t, std::uint32_t tag, const auto& key) {
+      const std::size_t q = by_hash ? partition_of_tag(tag, partitions) : ask(op, partitioner, key);
+      target.push_back(static_cast<std::uint32_t>(q));
+      ++starts_[q + 1];
+    });
+    for (std::size_t q = 0; q < partitions; ++q) starts_[q + 1] += starts_[q];
+    std::vector<std::size_t> next(starts_.begin(), starts_.end() - 1);
+    slots_.resize(table.size());
+    std::size_t i = 0;
+    table.for_each_slot([&](std::uint32_t slot, std::uint32_t, const auto&) { slots_[next[target[i++]]++] = slot; });
+  }
+  /// All entries for one partition.
+  template <class Table>
+  void fill_one(const Table& table, std::size_t partition, std::size_t partitions) {
+    slots_.reserve(table.size());
+    table.for_each_slot([&](std::uint32_t slot, std::uint32_t, const auto&) { slots_.push_back(slot); });
+    starts_.assign(partitions + 1, 0);
+    std::fill(starts_.begin() + static_cast<std::ptrdiff_t>(partition) + 1, starts_.end(), slots_.size());
+  }
+  [[nodiscard]] std::span<const std::uint32_t> operator[](std::size_t q) const {
+    return std::span{slots_}.subspan(starts_[q], starts_[q + 1] - starts_[q]);
+  }
+
+ private:
+  template <class K, class Stored>
+  [[nodiscard]] static std::size_t ask(const char* op, const Partitioner<K>& partitioner, const Stored& key) {
+    if constexpr (std::is_same_v<K, Stored>) {
+      return ask_partitioner(op, partitioner, key);
+    } else {
+      return ask_partitioner(op, partitioner, K{key.text()});  // a ShortKey
+    }
+  }
+
+  std::vector<std::uint32_t> slots_;  // bucket after bucket
+  std::vector<std::size_t> starts_;   // where each bucket begins; one more than there are
+};
+
 /// The records of a chain of pairs, folded by key.
 /// Order: partials are merged in the order of their partitions, so the values of a key are folded in batch order.
 /// When the chain is partitioned by key already, equal keys lie in one partition, and nothing is exchanged.
@@ -80,7 +127,7 @@ class CombineNode final : public PreparedNode<std::pair<pair_key_t<typename Chai
       if (in_place_ || (inputs == 1 && outputs == 1)) {
         emit_all(*partials[p].table, parts[p], arenas[p]);
       } else {
-        sort_into_buckets(partials[p], outputs);
+        partials[p].buckets.fill(fold_.op, *partials[p].table, *partitioner_, by_hash_);
       }
     });
     if (!in_place_ && !(inputs == 1 && outputs == 1)) {
@@ -98,11 +145,7 @@ class CombineNode final : public PreparedNode<std::pair<pair_key_t<typename Chai
  private:
   struct Partial {
     std::optional<Table> table;
-    std::vector<std::uint32_t> slots;   // slot numbers, bucket after bucket
-    std::vector<std::size_t> starts;    // where each bucket begins in `slots`; one more than there are buckets
-    [[nodiscard]] std::span<const std::uint32_t> bucket(std::size_t q) const {
-      return std::span{slots}.subspan(starts[q], starts[q + 1] - starts[q]);
-    }
+    SlotBuckets buckets;
   };
 
   void fold_partition(std::size_t p, Table& table) const {
@@ -119,49 +162,26 @@ class CombineNode final : public PreparedNode<std::pair<pair_key_t<typename Chai
     table.flush();
   }
 
-  [[nodiscard]] std::size_t partition_of(std::uint32_t tag, const typename Form::Stored& key) const {
-    if (by_hash_) return partition_of_tag(tag, partitions());
-    Arena scratch;
-    return partitioner_->partition_of(Form::restore(typename Form::Stored(key), scratch));
-  }
-
-  void sort_into_buckets(Partial& partial, std::size_t outputs) const {
-    Table& table = *partial.table;
-    std::vector<std::uint32_t> target;
-    target.reserve(table.size());
-    partial.starts.assign(outputs + 1, 0);
-    table.for_each_slot([&](std::uint32_t, std::uint32_t tag, const auto& key) {
-      const std::size_t q = partition_of(tag, key);
-      target.push_back(static_cast<std::uint32_t>(q));
-      ++partial.starts[q + 1];
-    });
-    for (std::size_t q = 0; q < outputs; ++q) partial.starts[q + 1] += partial.starts[q];
-    std::vector<std::size_t> next(partial.starts.begin(), partial.starts.end() - 1);
-    partial.slots.resize(table.size());
-    std::size_t i = 0;
-    table.for_each_slot([&](std::uint32_t slot, std::uint32_t, const auto&) { partial.slots[next[target[i++]]++] = slot; });
-  }
-
   void merge_bucket(std::size_t q, std::vector<Partial>& partials, std::vector<Out>& out, Arena& arena,
                     Arena& merged_arena) const {
     std::size_t sources = 0;
     Partial* only = nullptr;
     for (Partial& partial : partials) {
-      if (partial.bucket(q).empty()) continue;
+      if (partial.buckets[q].empty()) continue;
       ++sources;
       only = &partial;
     }
     if (sources == 0) return;
     if (sources == 1) {  // every key is there once already
-      out.reserve(only->bucket(q).size());
-      for (const std::uint32_t slot : only->bucket(q)) {
+      out.reserve(only->buckets[q].size());
+      for (const std::uint32_t slot : only->buckets[q]) {
         only->table->take(slot, [&](auto&& key, C&& acc) { out.emplace_back(Form::restore(std::move(key), arena), std::move(acc)); });
       }
       return;
     }
     Table merged{fold_};
     for (Partial& partial : partials) {
-      merged.absorb(*partial.table, partial.bucket(q), [&](C& mine, C&& theirs) { fold_.merge_combiners(mine, std::move(theirs)); });
+      merged.absorb(*partial.table, partial.buckets[q], [&](C& mine, C&& theirs) { fold_.merge_combiners(mine, std::move(theirs)); });
     }
     emit_all(merged, out, arena);
     merged_arena = std::move(merged.arena());

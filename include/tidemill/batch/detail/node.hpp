@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "tidemill/batch/context.hpp"
@@ -59,6 +60,12 @@ class BatchNode {
   /// How records were assigned to partitions, when that is known (see PartitionerRef).
   [[nodiscard]] virtual PartitionerRef partitioner() const { return nullptr; }
 
+  /// Gives up what was kept only to save computing it again (`persist`).
+  virtual void unpersist() const {}
+
+  /// What the user called this batch (`named`); empty by default.
+  [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
+
   [[nodiscard]] const std::shared_ptr<const Scope>& scope() const noexcept { return scope_; }
 
  private:
@@ -98,19 +105,26 @@ class PreparedNode : public BatchNode<T> {
   mutable std::vector<Arena> arenas_;
 };
 
-/// Calls `task(partition)` for every partition, over the workers when the batch is large enough. What a user function
-/// throws comes back as UserCodeError with operator, partition and batch time.
+/// Calls `task(partition)`. What a user function throws comes back as UserCodeError with operator, partition and batch time.
+template <class Task>
+void for_one_partition_of(const Scope& scope, std::size_t partition, const Task& task) {
+  try {
+    task(partition);
+  } catch (...) {
+    std::rethrow_exception(with_context({.application = scope.runtime->app_name,
+                                         .op = {},
+                                         .batch_time = scope.batch_time,
+                                         .partition = partition,
+                                         .offset = {}}));
+  }
+}
+
+/// Calls `task(partition)` for every partition, over the workers when the batch is large enough. Errors: as for one.
 template <class Task>
 void for_each_partition_of(const Scope& scope, std::size_t partitions, std::size_t size_hint, const Task& task) {
   const Spread spread = size_hint <= inline_records ? Spread::inline_only : Spread::over_workers;
-  for_each_partition(*scope.runtime->executor, partitions, spread, [&](std::size_t p) {
-    try {
-      task(p);
-    } catch (...) {
-      std::rethrow_exception(with_context(
-          {.application = scope.runtime->app_name, .op = {}, .batch_time = scope.batch_time, .partition = p, .offset = {}}));
-    }
-  });
+  for_each_partition(*scope.runtime->executor, partitions, spread,
+                     [&](std::size_t p) { for_one_partition_of(scope, p, task); });
 }
 
 }  // namespace tidemill::detail

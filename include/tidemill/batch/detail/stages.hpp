@@ -239,7 +239,12 @@ struct KeyBy {
     using T = std::remove_cvref_t<R>;
     using K = std::remove_cvref_t<decltype(call_user("key_by", f, std::as_const(record)))>;
     K key = call_user("key_by", f, std::as_const(record));
-    emit(std::pair<K, T>{std::move(key), std::forward<R>(record)});
+    if constexpr (borrows_v<K> && std::copy_constructible<T>) {
+      // The key may look into the record (short strings lie inside their object), so the record stays where it is.
+      emit(std::pair<K, T>{std::move(key), std::as_const(record)});
+    } else {
+      emit(std::pair<K, T>{std::move(key), std::forward<R>(record)});
+    }
   }
 };
 
@@ -247,6 +252,27 @@ struct Keys {
   template <class R, class Emit>
   TIDEMILL_INLINE void operator()(R&& record, Emit&& emit) const {
     emit(std::forward<R>(record).first);
+  }
+};
+/// (record, {}): for what folds records themselves.
+struct Nothing {
+  friend constexpr bool operator==(Nothing, Nothing) = default;
+};
+template <class V>
+struct WithValue {
+  V value;
+  template <class R, class Emit>
+  TIDEMILL_INLINE void operator()(R&& record, Emit&& emit) const {
+    emit(std::pair<std::remove_cvref_t<R>, V>{std::forward<R>(record), value});
+  }
+};
+/// (k, value) for (k, v).
+template <class V>
+struct ReplaceValue {
+  V value;
+  template <class R, class Emit>
+  TIDEMILL_INLINE void operator()(R&& record, Emit&& emit) const {
+    emit(std::pair<pair_key_t<std::remove_cvref_t<R>>, V>{std::forward<R>(record).first, value});
   }
 };
 struct Values {
