@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <iostream>
 #include <thread>
 #include <utility>
 
-#include "io/io_service.hpp"
 #include "tidemill/core/error.hpp"
+#include "tidemill/io/io_service.hpp"
 
 // Invariants, quoted by the tests:
 //   EN1  Batch times are unique and increasing.
@@ -34,17 +35,23 @@ OutputOperation::~OutputOperation() = default;
 
 class StreamingEngine::Impl final : public InputHost {
  public:
-  Impl(std::shared_ptr<Runtime> context_runtime, GateOptions gate_options)
-      : runtime_{std::move(context_runtime)}, gate_{gate_options} {
-    if (gate_.interval && *gate_.interval <= Duration::zero())
-      throw ConfigError("the batch interval must be positive, and it is " + to_string(*gate_.interval));
-    if (gate_.on_arrival.max_batch_records == 0)
+  Impl(std::shared_ptr<Runtime> context_runtime, EngineOptions options)
+      : runtime_{std::move(context_runtime)}, options_{options} {
+    if (options_.interval && *options_.interval <= Duration::zero())
+      throw ConfigError("the batch interval must be positive, and it is " + to_string(*options_.interval));
+    if (options_.on_arrival.max_batch_records == 0)
       throw ConfigError("max_batch_records is 0, so no batch could take anything; give at least 1");
-    if (gate_.on_arrival.min_interval < Duration::zero())
-      throw ConfigError("min_interval must not be negative, and it is " + to_string(gate_.on_arrival.min_interval));
-    if (gate_.graceful_stop_timeout && *gate_.graceful_stop_timeout <= Duration::zero())
-      throw ConfigError("graceful_stop_timeout must be positive, and it is " + to_string(*gate_.graceful_stop_timeout));
+    if (options_.on_arrival.min_interval < Duration::zero())
+      throw ConfigError("min_interval must not be negative, and it is " + to_string(options_.on_arrival.min_interval));
+    if (options_.graceful_stop_timeout && *options_.graceful_stop_timeout <= Duration::zero())
+      throw ConfigError("graceful_stop_timeout must be positive, and it is " + to_string(*options_.graceful_stop_timeout));
   }
+
+  ~Impl() override {
+    if (thread_.joinable()) thread_.detach();  // only when the context was destroyed by this very thread, which ends here
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   // ---- the graph ------------------------------------------------------------------------------------------------------
 
@@ -72,7 +79,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   [[nodiscard]] const std::shared_ptr<Runtime>& runtime() const noexcept override { return runtime_; }
   [[nodiscard]] WakeUp* arrival_bell() noexcept override { return gate_is_on_arrival() ? &bell_ : nullptr; }
-  [[nodiscard]] Duration batch_interval() const noexcept override { return gate_.interval.value_or(Duration::zero()); }
+  [[nodiscard]] Duration batch_interval() const noexcept override { return options_.interval.value_or(Duration::zero()); }
   [[nodiscard]] IoService& io() override {
     const std::scoped_lock lock{mutex_};
     if (!io_) io_ = std::make_unique<IoService>(runtime_);
@@ -103,7 +110,10 @@ class StreamingEngine::Impl final : public InputHost {
 
   // ---- facts --------------------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] bool gate_is_on_arrival() const noexcept { return !gate_.interval; }
+  [[nodiscard]] bool gate_is_on_arrival() const noexcept { return !options_.interval; }
+  [[nodiscard]] std::ostream& output() const noexcept {
+    return options_.output != nullptr ? *options_.output : std::cout;  // print() is a sink that the user asked for
+  }
   [[nodiscard]] StreamingState state() const noexcept { return state_.load(std::memory_order_acquire); }
 
   [[nodiscard]] std::shared_ptr<const Scope> scope_of(Time t) {
@@ -122,9 +132,9 @@ class StreamingEngine::Impl final : public InputHost {
     snapshot.running_batches = running_.load(std::memory_order_acquire) ? 1 : 0;
     if (state() == StreamingState::active) {
       const Time now = runtime_->clock->now();
-      if (gate_.interval) {
+      if (options_.interval) {
         const Time tick = next_tick();
-        if (now >= tick) snapshot.waiting_batches = static_cast<std::uint64_t>((now - tick) / *gate_.interval) + 1;
+        if (now >= tick) snapshot.waiting_batches = static_cast<std::uint64_t>((now - tick) / *options_.interval) + 1;
       } else if (anything_pending()) {
         snapshot.waiting_batches = 1;
       }
@@ -135,7 +145,8 @@ class StreamingEngine::Impl final : public InputHost {
 
   // ---- life ---------------------------------------------------------------------------------------------------------------
 
-  void start(Drive drive) {
+  // `self` keeps the engine alive as long as its thread runs, should the context be destroyed by that very thread.
+  void start(Drive drive, std::shared_ptr<StreamingEngine> self) {
     const std::scoped_lock life{life_mutex_};
     switch (state()) {
       case StreamingState::active:
@@ -153,10 +164,10 @@ class StreamingEngine::Impl final : public InputHost {
     }
     drive_ = drive;
     const Time now = runtime_->clock->now();
-    if (gate_.interval) {
-      const Time before = floor_to(now, *gate_.interval);
+    if (options_.interval) {
+      const Time before = floor_to(now, *options_.interval);
       zero_.store(before.time_since_epoch().count());
-      next_tick_.store((before + *gate_.interval).time_since_epoch().count());
+      next_tick_.store((before + *options_.interval).time_since_epoch().count());
     } else {
       zero_.store(now.time_since_epoch().count());
     }
@@ -171,7 +182,7 @@ class StreamingEngine::Impl final : public InputHost {
     std::size_t started = 0;
     try {
       for (; started < inputs_.size(); ++started) inputs_[started]->start(*this, started);
-      if (drive_ == Drive::own_thread) thread_ = std::thread{[this] { drive(); }};
+      if (drive_ == Drive::own_thread) thread_ = std::thread{[this, self = std::move(self)] { run(); }};
     } catch (...) {
       for (std::size_t i = 0; i < started; ++i) inputs_[i]->stop();
       finish();
@@ -197,7 +208,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   [[nodiscard]] std::optional<Time> next_batch_time() const {
     if (state() != StreamingState::active) return std::nullopt;
-    if (gate_.interval) return next_tick();
+    if (options_.interval) return next_tick();
     if (!anything_pending()) return std::nullopt;
     return runtime_->clock->now();
   }
@@ -242,6 +253,25 @@ class StreamingEngine::Impl final : public InputHost {
     return drained_;
   }
 
+  // The end of the context object: stops what runs, and lets go of the graph.
+  void shut_down() noexcept {
+    if (on_driving_thread()) {  // destroyed by one of its own output operations or listeners
+      dispose_at_end_ = true;
+      request_stop(StopMode::immediate);
+      return;
+    }
+    try {
+      if (state() == StreamingState::active) {
+        stop(StopMode::immediate);
+      } else if (const std::scoped_lock life{life_mutex_}; thread_.joinable()) {
+        thread_.join();
+      }
+    } catch (...) {
+      runtime_->log(LogLevel::error, "stopping a context failed: " + describe(std::current_exception()));
+    }
+    dispose();
+  }
+
   bool await_termination(std::optional<std::chrono::nanoseconds> timeout) {
     std::unique_lock lock{mutex_};
     const auto over = [this] { return ended_ || first_error_; };
@@ -267,6 +297,7 @@ class StreamingEngine::Impl final : public InputHost {
     done(error);
   }
 
+  // Lets go of the graph, so that no cycle keeps it alive.
   void dispose() noexcept {
     const std::scoped_lock lock{graph_mutex_};
     nodes_.clear();
@@ -322,7 +353,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   // ---- the driving thread -------------------------------------------------------------------------------------------------
 
-  void drive() noexcept {
+  void run() noexcept {
     name_this_thread(runtime_->app_name);
     // The kernel may delay a timer by the thread's slack, 50 us by default, to save wake-ups. A tick should not be late.
     prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
@@ -375,28 +406,28 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   [[nodiscard]] Duration graceful_stop_timeout() const noexcept {
-    return gate_.graceful_stop_timeout.value_or(10 * gate_.interval.value_or(Duration{std::chrono::seconds{1}}));
+    return options_.graceful_stop_timeout.value_or(10 * options_.interval.value_or(Duration{std::chrono::seconds{1}}));
   }
 
   // The time of the batch that is due now, if one is.
   [[nodiscard]] std::optional<Time> due_batch(Time now, bool hurry) const noexcept {
-    if (gate_.interval) {
+    if (options_.interval) {
       const Time tick = next_tick();
       if (now >= tick || (hurry && anything_pending())) return tick;
       return std::nullopt;
     }
     if (!anything_pending()) return std::nullopt;
-    if (!hurry && now < last_batch_ + gate_.on_arrival.min_interval) return std::nullopt;
+    if (!hurry && now < last_batch_ + options_.on_arrival.min_interval) return std::nullopt;
     return std::max(now, last_batch_ + Duration{1});
   }
 
   [[nodiscard]] std::optional<Time> wake_time() {
     std::optional<Time> wake;
     const auto consider = [&wake](Time t) { wake = wake ? std::min(*wake, t) : t; };
-    if (gate_.interval) {
+    if (options_.interval) {
       consider(next_tick());
     } else if (anything_pending()) {
-      consider(last_batch_ + gate_.on_arrival.min_interval);
+      consider(last_batch_ + options_.on_arrival.min_interval);
     }
     if (draining_) consider(drain_deadline_);
     const std::scoped_lock lock{mutex_};
@@ -408,9 +439,9 @@ class StreamingEngine::Impl final : public InputHost {
     BatchInfo info;
     info.batch_time = t;
     // A batch that an earlier one held up was due at its tick.
-    info.submission_time = gate_.interval && last_end_ > t ? t : now;
+    info.submission_time = options_.interval && last_end_ > t ? t : now;
     last_batch_ = t;
-    if (gate_.interval) next_tick_.store((t + *gate_.interval).time_since_epoch().count(), std::memory_order_release);
+    if (options_.interval) next_tick_.store((t + *options_.interval).time_since_epoch().count(), std::memory_order_release);
 
     running_.store(true, std::memory_order_release);
     const std::vector<OutputOperation*> jobs = generate(t, info);
@@ -429,7 +460,7 @@ class StreamingEngine::Impl final : public InputHost {
     std::vector<OutputOperation*> jobs;
     const std::scoped_lock lock{graph_mutex_};
     const std::size_t max_records =
-        gate_.interval ? std::numeric_limits<std::size_t>::max() : gate_.on_arrival.max_batch_records;
+        options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
     try {
       info.inputs.reserve(inputs_.size());
       for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
@@ -531,6 +562,7 @@ class StreamingEngine::Impl final : public InputHost {
     deliver_events();
     if (runtime_->own_workers != nullptr) runtime_->own_workers->release();
     end(StreamingState::stopped);
+    if (dispose_at_end_) dispose();
   }
 
   void end(StreamingState last) noexcept {
@@ -619,7 +651,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   // Fixed after construction.
   const std::shared_ptr<Runtime> runtime_;  // shared with contexts and batches
-  const GateOptions gate_;
+  const EngineOptions options_;
 
   // Self-synchronised.
   WakeUp bell_;
@@ -643,6 +675,7 @@ class StreamingEngine::Impl final : public InputHost {
   Time drain_deadline_;
   bool draining_ = false;
   bool drained_ = true;  // read by stop() after the thread has ended
+  bool dispose_at_end_ = false;
 
   std::shared_ptr<const Scope> scope_;  // guarded by graph_mutex_
 
@@ -662,8 +695,8 @@ class StreamingEngine::Impl final : public InputHost {
   std::unique_ptr<IoService> io_;
 };
 
-StreamingEngine::StreamingEngine(std::shared_ptr<Runtime> runtime, GateOptions gate)
-    : impl_{std::make_unique<Impl>(std::move(runtime), gate)} {}
+StreamingEngine::StreamingEngine(std::shared_ptr<Runtime> runtime, EngineOptions options)
+    : impl_{std::make_unique<Impl>(std::move(runtime), options)} {}
 StreamingEngine::~StreamingEngine() = default;
 
 void StreamingEngine::add(const std::shared_ptr<GraphNode>& node) {
@@ -686,14 +719,18 @@ void StreamingEngine::remember(Duration d) {
 
 const std::shared_ptr<Runtime>& StreamingEngine::runtime() const noexcept { return impl_->runtime(); }
 Duration StreamingEngine::batch_interval() const noexcept { return impl_->batch_interval(); }
+std::ostream& StreamingEngine::output() const noexcept { return impl_->output(); }
 bool StreamingEngine::gate_is_on_arrival() const noexcept { return impl_->gate_is_on_arrival(); }
 StreamingState StreamingEngine::state() const noexcept { return impl_->state(); }
 Time StreamingEngine::zero_time() const noexcept { return impl_->zero_time(); }
 std::shared_ptr<const Scope> StreamingEngine::scope_of(Time t) { return impl_->scope_of(t); }
 std::recursive_mutex& StreamingEngine::graph_mutex() noexcept { return impl_->graph_mutex_; }
 
-void StreamingEngine::start(Drive drive) { impl_->start(drive); }
-bool StreamingEngine::step() { return impl_->step(); }
+void StreamingEngine::start(Drive drive) { impl_->start(drive, shared_from_this()); }
+bool StreamingEngine::step() {
+  const auto self = shared_from_this();  // the batch may destroy the context
+  return impl_->step();
+}
 std::optional<Time> StreamingEngine::next_batch_time() const { return impl_->next_batch_time(); }
 bool StreamingEngine::stop(StopMode mode) { return impl_->stop(mode); }
 void StreamingEngine::request_stop(StopMode mode) { impl_->request_stop(mode); }
@@ -701,7 +738,7 @@ bool StreamingEngine::await_termination(std::optional<std::chrono::nanoseconds> 
   return impl_->await_termination(timeout);
 }
 void StreamingEngine::when_terminated(std::function<void(std::exception_ptr)> done) { impl_->when_terminated(std::move(done)); }
-void StreamingEngine::dispose() noexcept { impl_->dispose(); }
+void StreamingEngine::shut_down() noexcept { impl_->shut_down(); }
 void StreamingEngine::add_listener(std::shared_ptr<StreamingListener> listener) { impl_->add_listener(std::move(listener)); }
 void StreamingEngine::remove_listener(const std::shared_ptr<StreamingListener>& listener) { impl_->remove_listener(listener); }
 StreamingMetrics StreamingEngine::metrics() const { return impl_->metrics(); }

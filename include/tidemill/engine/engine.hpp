@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <iosfwd>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -68,18 +69,19 @@ class TIDEMILL_API OutputOperation {
   std::string name_;
 };
 
-/// How the gate of a context works.
-struct GateOptions {
+/// How a context works.
+struct EngineOptions {
   std::optional<Duration> interval;  ///< absent: on arrival
   OnArrival on_arrival;
   std::optional<Duration> graceful_stop_timeout;
+  std::ostream* output = nullptr;  ///< where print() writes; not owned; null: the standard output
 };
 
 /// Threads: registration by one thread before the start; after it, every public member by any thread unless it says otherwise.
 class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<StreamingEngine> {
  public:
   /// Errors: ConfigError naming the value.
-  StreamingEngine(std::shared_ptr<Runtime> runtime, GateOptions gate);
+  StreamingEngine(std::shared_ptr<Runtime> runtime, EngineOptions options);
   ~StreamingEngine();
   StreamingEngine(const StreamingEngine&) = delete;
   StreamingEngine& operator=(const StreamingEngine&) = delete;
@@ -96,6 +98,7 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   [[nodiscard]] const std::shared_ptr<Runtime>& runtime() const noexcept;
   [[nodiscard]] Duration batch_interval() const noexcept;  ///< zero when the gate opens on arrivals
   [[nodiscard]] bool gate_is_on_arrival() const noexcept;
+  [[nodiscard]] std::ostream& output() const noexcept;
   [[nodiscard]] StreamingState state() const noexcept;
   [[nodiscard]] Time zero_time() const noexcept;           ///< meaningful once started
   /// The scope of the batch that is being generated or was last.
@@ -116,8 +119,9 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   bool await_termination(std::optional<std::chrono::nanoseconds> timeout);
   /// Calls `done` once: at the end, or with the first error. At once when that has been.
   void when_terminated(std::function<void(std::exception_ptr)> done);
-  /// Lets go of the graph, so that no cycle keeps it alive. The engine must not be active.
-  void dispose() noexcept;
+  /// The end of the context object: stops what runs and lets go of the graph. Also from an output operation of its own: then
+  /// it ends with the batch.
+  void shut_down() noexcept;
 
   void add_listener(std::shared_ptr<StreamingListener> listener);
   void remove_listener(const std::shared_ptr<StreamingListener>& listener);

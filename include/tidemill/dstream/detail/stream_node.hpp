@@ -1,0 +1,147 @@
+// The typed side of the stream graph: a node yields the batch of its stream at a time, once per time.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tidemill/batch/batch.hpp"
+#include "tidemill/core/error.hpp"
+#include "tidemill/engine/engine.hpp"
+
+namespace tidemill::detail {
+
+/// A stream, seen without knowing how it comes about.
+/// Threads: under the engine's graph mutex, which batch_at takes.
+template <class T>
+class StreamNode : public GraphNode {
+ public:
+  using GraphNode::GraphNode;
+
+  /// The batch at `t`, made at the first call and remembered until it is forgotten. Pre: has_batch_at(t).
+  [[nodiscard]] Batch<T> batch_at(Time t) {
+    const std::scoped_lock lock{engine()->graph_mutex()};
+    for (const auto& [time, batch] : made_) {
+      if (time == t) return batch;
+    }
+    TIDEMILL_ASSERT(has_batch_at(t), "streams are asked only for times at which they have a batch");
+    made_.emplace_back(t, compute(t));
+    return made_.back().second;
+  }
+
+  void forget(Time last) noexcept override {
+    std::erase_if(made_, [last](const auto& entry) { return entry.first <= last; });
+  }
+
+ protected:
+  [[nodiscard]] virtual Batch<T> compute(Time t) = 0;
+
+ private:
+  std::vector<std::pair<Time, Batch<T>>> made_;  // few: one an interval that is remembered
+};
+
+/// Makes a node and registers it.
+template <class Node, class... Args>
+[[nodiscard]] std::shared_ptr<Node> add_node(const std::shared_ptr<StreamingEngine>& engine, Args&&... args) {
+  auto node = std::make_shared<Node>(engine, std::forward<Args>(args)...);
+  engine->add(node);
+  return node;
+}
+
+/// A batch operator lifted over time: the batch at t is `g(batch of the parent at t, t)`.
+template <class T, class Chain, class G>
+class LiftedNode final : public StreamNode<T> {
+ public:
+  LiftedNode(std::shared_ptr<StreamingEngine> engine, std::string op, Chain parent, G g)
+      : StreamNode<T>{std::move(engine), std::move(op), parent.slide()}, parent_{std::move(parent)}, g_{std::move(g)} {}
+
+ protected:
+  [[nodiscard]] Batch<T> compute(Time t) override { return Batch<T>{g_(parent_.at(t), t)}; }
+
+ private:
+  Chain parent_;
+  G g_;
+};
+
+/// The same with any number of parents of one slide.
+template <class T, class G, class... Chains>
+class JoinedNode final : public StreamNode<T> {
+ public:
+  JoinedNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide, G g, Chains... parents)
+      : StreamNode<T>{std::move(engine), std::move(op), slide}, parents_{std::move(parents)...}, g_{std::move(g)} {}
+
+ protected:
+  [[nodiscard]] Batch<T> compute(Time t) override {
+    return std::apply([&](const auto&... parent) { return Batch<T>{g_(parent.at(t)..., t)}; }, parents_);
+  }
+
+ private:
+  std::tuple<Chains...> parents_;
+  G g_;
+};
+
+/// A batch that comes from no stream: `make(t)`.
+template <class T, class Make>
+class SourceNode final : public StreamNode<T> {
+ public:
+  SourceNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide, Make make)
+      : StreamNode<T>{std::move(engine), std::move(op), slide}, make_{std::move(make)} {}
+
+ protected:
+  [[nodiscard]] Batch<T> compute(Time t) override { return make_(t); }
+
+ private:
+  Make make_;
+};
+
+/// An output operation on a stream: `f(batch, t)`.
+template <class Chain, class F>
+class BatchOutput final : public OutputOperation {
+  using T = typename Chain::value_type;
+
+ public:
+  BatchOutput(std::string name, Chain chain, F f)
+      : OutputOperation{std::move(name)}, chain_{std::move(chain)}, f_{std::move(f)} {}
+
+  bool generate(Time t) override {
+    if (!chain_.has_batch_at(t)) return false;
+    batch_.emplace(chain_.at(t));
+    return true;
+  }
+  void run(Time t) override {
+    // The batch goes when its job ends, also by an exception.
+    const Batch<T> batch = *std::move(batch_);
+    batch_.reset();
+    f_(batch, t);
+  }
+  void discard() noexcept override { batch_.reset(); }
+
+ private:
+  Chain chain_;
+  F f_;
+  std::optional<Batch<T>> batch_;
+};
+
+/// One record or none, computed by the thread that runs the action: `make() -> std::vector<T>`.
+template <class T, class Make>
+class ComputedNode final : public PreparedNode<T> {
+ public:
+  ComputedNode(std::shared_ptr<const Scope> scope, Make make) : PreparedNode<T>{std::move(scope)}, make_{std::move(make)} {}
+  [[nodiscard]] std::size_t partitions() const override { return 1; }
+  [[nodiscard]] std::size_t size_hint() const override { return 1; }
+
+ protected:
+  void build(std::vector<std::vector<T>>& parts, std::vector<Arena>&) const override { parts[0] = make_(); }
+
+ private:
+  Make make_;
+};
+
+template <class T, class Make>
+[[nodiscard]] Batch<T> computed_batch(std::shared_ptr<const Scope> scope, Make make) {
+  return Batch<T>{std::make_shared<const ComputedNode<T, Make>>(std::move(scope), std::move(make))};
+}
+
+}  // namespace tidemill::detail

@@ -1,0 +1,286 @@
+// Bodies of StreamOps: each is the operator of Batch, lifted over time. Included by dstream.hpp.
+#pragma once
+
+#include "tidemill/core/text_form.hpp"
+#include "tidemill/dstream/output.hpp"
+
+namespace tidemill {
+namespace detail {
+
+TIDEMILL_API void check_same_context(const char* op, const GraphNode& a, const GraphNode& b);
+TIDEMILL_API void check_can_slice(const StreamingEngine& engine);
+
+/// f(batch..., time) or f(batch...): user functions may leave the time out.
+template <class F, class... Batches>
+decltype(auto) call_with_time(const char* op, const F& f, Time t, const Batches&... batches) {
+  if constexpr (std::invocable<const F&, const Batches&..., Time>) {
+    return call_user(op, f, batches..., t);
+  } else {
+    static_assert(std::invocable<const F&, const Batches&...>,
+                  "the function must take the batch, or the batch and its time");
+    return call_user(op, f, batches...);
+  }
+}
+
+}  // namespace detail
+
+template <class T>
+template <class In, class Stages, class Ref, detail::ChainFacts Facts>
+  requires std::same_as<std::remove_cvref_t<Ref>, T>
+DStream<T>::DStream(const DStreamChain<In, Stages, Ref, Facts>& chain)
+    : DStream{chain.lift("chain", [](const auto& batch) { return Batch<T>{batch}; })} {}
+
+template <class Self, class T>
+template <class G>
+auto StreamOps<Self, T>::lift(const char* op, G g) const {
+  const auto at_time = [g = std::move(g)](const auto& batch, [[maybe_unused]] Time t) {
+    if constexpr (std::invocable<const G&, decltype(batch), Time>) {
+      return g(batch, t);
+    } else {
+      return g(batch);
+    }
+  };
+  using Out = typename std::invoke_result_t<decltype(at_time)&, decltype(self().at(Time{})), Time>::value_type;
+  using Node = detail::LiftedNode<Out, Self, std::remove_const_t<decltype(at_time)>>;
+  return DStream<Out>{detail::add_node<Node>(engine(), op, self(), at_time)};
+}
+
+template <class Self, class T>
+template <class U, class G>
+auto StreamOps<Self, T>::lift_two(const char* op, const DStream<U>& other, G g) const {
+  detail::check_same_context(op, self().node(), other.node());
+  using Out = typename std::invoke_result_t<G&, decltype(self().at(Time{})), Batch<U>, Time>::value_type;
+  using Node = detail::JoinedNode<Out, G, Self, DStream<U>>;
+  return DStream<Out>{detail::add_node<Node>(engine(), op, slide(), std::move(g), self(), other)};
+}
+
+// ---- batch by batch -----------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+template <class F>
+auto StreamOps<Self, T>::map_partitions(F f) const {
+  return lift("map_partitions", [f = detail::share(std::move(f))](const auto& batch) { return batch.map_partitions(f); });
+}
+
+template <class Self, class T>
+auto StreamOps<Self, T>::glom() const {
+  return lift("glom", [](const auto& batch) { return batch.glom(); });
+}
+
+template <class Self, class T>
+DStream<T> StreamOps<Self, T>::repartition(std::size_t partitions) const {
+  detail::check_partitions(partitions);
+  return lift("repartition", [partitions](const auto& batch) { return Batch<T>{batch.repartition(partitions)}; });
+}
+
+template <class Self, class T>
+template <class F>
+DStream<owned_t<T>> StreamOps<Self, T>::reduce(F f) const {
+  using Out = owned_t<T>;
+  return lift("reduce", [f = detail::share(std::move(f))](const auto& batch) {
+    return detail::computed_batch<Out>(batch.node().scope(), [batch, f] {
+      std::vector<Out> one;
+      if (auto result = batch.try_reduce(f)) one.push_back(*std::move(result));
+      return one;
+    });
+  });
+}
+
+template <class Self, class T>
+DStream<std::size_t> StreamOps<Self, T>::count() const {
+  return lift("count", [](const auto& batch) {
+    return detail::computed_batch<std::size_t>(batch.node().scope(),
+                                               [batch] { return std::vector<std::size_t>{batch.count()}; });
+  });
+}
+
+template <class Self, class T>
+auto StreamOps<Self, T>::count_by_value(std::size_t partitions) const {
+  return lift("count_by_value", [partitions](const auto& batch) {
+    return batch
+        .map([](const T& record) {
+          return std::pair<T, std::size_t>{record, 1};
+        })
+        .reduce_by_key(std::plus<>{}, partitions);
+  });
+}
+
+template <class Self, class T>
+template <class Other>
+DStream<T> StreamOps<Self, T>::union_with(const Other& other) const {
+  static_assert(std::is_same_v<typename Other::value_type, T>, "union_with needs two streams of the same type");
+  return lift_two("union", DStream<T>{other},
+                  [](const auto& a, const Batch<T>& b, Time) { return Batch<T>{Batch<T>{a}.union_with(b)}; });
+}
+
+template <class Self, class T>
+template <class F>
+auto StreamOps<Self, T>::transform(F f) const {
+  return lift("transform", [f = detail::share(std::move(f))](const auto& batch, Time t) {
+    return detail::call_with_time("transform", f, t, Batch<T>{batch});
+  });
+}
+
+template <class Self, class T>
+template <class U, class F>
+auto StreamOps<Self, T>::transform_with(const DStream<U>& other, F f) const {
+  return lift_two("transform_with", other,
+                  [f = detail::share(std::move(f))](const auto& a, const Batch<U>& b, Time t) {
+                    return detail::call_with_time("transform_with", f, t, Batch<T>{a}, b);
+                  });
+}
+
+template <class Self, class T>
+DStream<T> StreamOps<Self, T>::cache() const {
+  return lift("cache", [](const auto& batch) { return batch.cache(); });
+}
+
+// ---- pairs --------------------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+template <class F, class Partitions>
+auto StreamOps<Self, T>::reduce_by_key(F f, Partitions partitions) const {
+  static_assert(detail::PairLike<T>, "reduce_by_key needs a stream of std::pair; call key_by first");
+  return lift("reduce_by_key", [f = detail::share(std::move(f)), partitions](const auto& batch) {
+    return batch.reduce_by_key(f, partitions);
+  });
+}
+
+template <class Self, class T>
+template <class Create, class MergeValue, class MergeCombiners, class Partitions>
+auto StreamOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
+                                        Partitions partitions) const {
+  static_assert(detail::PairLike<T>, "combine_by_key needs a stream of std::pair; call key_by first");
+  return lift("combine_by_key",
+              [create = detail::share(std::move(create)), merge_value = detail::share(std::move(merge_value)),
+               merge_combiners = detail::share(std::move(merge_combiners)), partitions](const auto& batch) {
+                return batch.combine_by_key(create, merge_value, merge_combiners, partitions);
+              });
+}
+
+template <class Self, class T>
+template <class Partitions>
+auto StreamOps<Self, T>::group_by_key(Partitions partitions) const {
+  static_assert(detail::PairLike<T>, "group_by_key needs a stream of std::pair; call key_by first");
+  return lift("group_by_key", [partitions](const auto& batch) { return batch.group_by_key(partitions); });
+}
+
+template <class Self, class T>
+template <class W, class Partitions>
+auto StreamOps<Self, T>::join(const DStream<W>& other, Partitions partitions) const {
+  static_assert(detail::PairLike<T> && detail::PairLike<W>, "join needs two streams of std::pair; call key_by first");
+  return lift_two("join", other,
+                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.join(b, partitions); });
+}
+
+template <class Self, class T>
+template <class W, class Partitions>
+auto StreamOps<Self, T>::left_outer_join(const DStream<W>& other, Partitions partitions) const {
+  static_assert(detail::PairLike<T> && detail::PairLike<W>,
+                "left_outer_join needs two streams of std::pair; call key_by first");
+  return lift_two("left_outer_join", other,
+                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.left_outer_join(b, partitions); });
+}
+
+template <class Self, class T>
+template <class W, class Partitions>
+auto StreamOps<Self, T>::right_outer_join(const DStream<W>& other, Partitions partitions) const {
+  static_assert(detail::PairLike<T> && detail::PairLike<W>,
+                "right_outer_join needs two streams of std::pair; call key_by first");
+  return lift_two("right_outer_join", other,
+                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.right_outer_join(b, partitions); });
+}
+
+template <class Self, class T>
+template <class W, class Partitions>
+auto StreamOps<Self, T>::full_outer_join(const DStream<W>& other, Partitions partitions) const {
+  static_assert(detail::PairLike<T> && detail::PairLike<W>,
+                "full_outer_join needs two streams of std::pair; call key_by first");
+  return lift_two("full_outer_join", other,
+                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.full_outer_join(b, partitions); });
+}
+
+template <class Self, class T>
+template <class W, class Partitions>
+auto StreamOps<Self, T>::cogroup(const DStream<W>& other, Partitions partitions) const {
+  static_assert(detail::PairLike<T> && detail::PairLike<W>, "cogroup needs two streams of std::pair; call key_by first");
+  return lift_two("cogroup", other,
+                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.cogroup(b, partitions); });
+}
+
+// ---- output operations --------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+template <class F>
+void StreamOps<Self, T>::foreach_batch(F f, std::string name) const {
+  auto call = [f = std::move(f)](const Batch<T>& batch, Time t) mutable {
+    // Called by one thread at a time, so the function may change what it captured.
+    try {
+      if constexpr (std::invocable<F&, const Batch<T>&, Time>) {
+        f(batch, t);
+      } else {
+        static_assert(std::invocable<F&, const Batch<T>&>,
+                      "foreach_batch: the function must take the Batch, or the Batch and its Time");
+        f(batch);
+      }
+    } catch (const Error&) {
+      throw;  // of an action inside, which says where it comes from
+    } catch (...) {
+      detail::throw_user_failure("foreach_batch");
+    }
+  };
+  engine()->add_output(std::make_shared<detail::BatchOutput<Self, decltype(call)>>(std::move(name), self(), std::move(call)));
+}
+
+template <class Self, class T>
+void StreamOps<Self, T>::print(std::size_t n) const {
+  print(engine()->output(), n);
+}
+
+template <class Self, class T>
+void StreamOps<Self, T>::print(std::ostream& out, std::size_t n) const {
+  auto call = [&out, n](const Batch<T>& batch, Time t) {
+    const auto records = batch.take(n + 1);
+    std::string lines;
+    for (std::size_t i = 0; i < records.size() && i < n; ++i) {
+      append_text(lines, records[i]);
+      lines += '\n';
+    }
+    detail::write_print(out, detail::printed_batch(t, lines, records.size() > n));
+  };
+  engine()->add_output(std::make_shared<detail::BatchOutput<Self, decltype(call)>>("print", self(), std::move(call)));
+}
+
+template <class Self, class T>
+void StreamOps<Self, T>::save_as_text_files(std::string prefix, std::string suffix) const {
+  auto call = [prefix = std::move(prefix), suffix = std::move(suffix)](const Batch<T>& batch, Time t) {
+    batch.save_as_text_file(detail::output_path(prefix, suffix, t));
+  };
+  engine()->add_output(
+      std::make_shared<detail::BatchOutput<Self, decltype(call)>>("save_as_text_files", self(), std::move(call)));
+}
+
+template <class Self, class T>
+void StreamOps<Self, T>::save_as_object_files(std::string prefix, std::string suffix) const {
+  auto call = [prefix = std::move(prefix), suffix = std::move(suffix)](const Batch<T>& batch, Time t) {
+    batch.save_as_object_file(detail::output_path(prefix, suffix, t));
+  };
+  engine()->add_output(
+      std::make_shared<detail::BatchOutput<Self, decltype(call)>>("save_as_object_files", self(), std::move(call)));
+}
+
+// ---- slice --------------------------------------------------------------------------------------------------------------
+
+template <class Self, class T>
+std::vector<Batch<T>> StreamOps<Self, T>::slice(Time from, Time to) const {
+  detail::check_can_slice(*engine());
+  const std::scoped_lock lock{engine()->graph_mutex()};
+  const Time zero = engine()->zero_time();
+  std::vector<Batch<T>> batches;
+  for (Time t = std::max(floor_to(from, slide(), zero), zero + slide()); t <= floor_to(to, slide(), zero); t += slide()) {
+    batches.push_back(Batch<T>{self().at(t)});
+  }
+  return batches;
+}
+
+}  // namespace tidemill

@@ -1,0 +1,208 @@
+// DStream<T>: a sequence of batches, one an interval. An operator of a stream is the operator of its batches, lifted over time:
+// `stream.map(f)` is the stream whose batch at t is `batch(t).map(f)`. Nothing is computed until the context is started and an
+// output operation (print, foreach_batch, save_…) asks for it.
+//
+//     DStream<std::string_view> lines = ssc.socket_text_stream("localhost", 9999);
+//     auto counts = lines.flat_map(tidemill::split(' '))
+//                        .map([](std::string_view word) { return std::pair{word, 1L}; })
+//                        .reduce_by_key(std::plus<>{});
+//     counts.print();
+//
+// DStream<T> is a small value: store it in a struct, pass it, return it; copies are the same stream. The result of narrow
+// operators (map, filter, flat_map, map_values, …) is a chain that fuses with what follows; it converts to DStream<T>.
+//
+// A stream that two outputs use is computed twice, as in Spark, unless it is cached or its last operator was a wide one.
+//
+// Errors:  PlanError "illegal_state" when an operator is added after the start of the context. What a user function throws
+//          fails the batch, not the context: it comes out of await_termination, and later batches still run.
+// Threads: streams are built by one thread. User functions are called through const&, by several threads at a time.
+// Source:  Spark `DStream`, `PairDStreamFunctions`.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <iosfwd>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tidemill/batch/batch.hpp"
+#include "tidemill/core/time.hpp"
+#include "tidemill/dstream/detail/stream_node.hpp"
+#include "tidemill/dstream/fwd.hpp"
+
+namespace tidemill {
+
+template <class Self, class T>
+class StreamOps : public NarrowOps<Self, T> {
+ public:
+  using value_type = T;
+
+  // ---- batch by batch -----------------------------------------------------------------------------------------------------
+
+  /// As the operators of Batch of the same name.
+  template <class F>
+  [[nodiscard]] auto map_partitions(F f) const;
+  [[nodiscard]] auto glom() const;
+  [[nodiscard]] DStream<T> repartition(std::size_t partitions) const;
+
+  /// One record a batch: all of them folded by f, which must be associative. An empty batch stays empty. [M5]
+  template <class F>
+  [[nodiscard]] DStream<owned_t<T>> reduce(F f) const;
+  /// One record a batch: how many there are. An empty batch gives 0. [M6]
+  [[nodiscard]] DStream<std::size_t> count() const;
+  /// (value, how often it occurs in the batch). [M7]
+  [[nodiscard]] auto count_by_value(std::size_t partitions = 0) const;
+
+  /// The records of both streams, batch by batch. Errors: PlanError when the streams belong to different contexts or have
+  /// different slides. [M8]
+  template <class Other>
+  [[nodiscard]] DStream<T> union_with(const Other& other) const;
+
+  /// `f(batch)` or `f(batch, time)` returns the new batch. It is called once a batch, when the batch is generated, by the
+  /// thread that runs the context; so it may look at reference data that changes. [M9]
+  template <class F>
+  [[nodiscard]] auto transform(F f) const;
+  /// `f(batch, other batch)` or `f(batch, other batch, time)`. [M10]
+  template <class U, class F>
+  [[nodiscard]] auto transform_with(const DStream<U>& other, F f) const;
+
+  /// Each batch is computed once and kept while it is remembered, for streams that several outputs use. [M20]
+  [[nodiscard]] DStream<T> cache() const;
+  [[nodiscard]] DStream<T> persist() const { return cache(); }
+
+  // ---- pairs: need T = std::pair<K, V> --------------------------------------------------------------------------------------
+
+  /// As the operators of Batch of the same name; `partitions` may be a number or a std::shared_ptr to a Partitioner. [P1]
+  template <class F, class Partitions = std::size_t>
+  [[nodiscard]] auto reduce_by_key(F f, Partitions partitions = {}) const;
+  template <class Create, class MergeValue, class MergeCombiners, class Partitions = std::size_t>
+  [[nodiscard]] auto combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
+                                    Partitions partitions = {}) const;
+  template <class Partitions = std::size_t>
+  [[nodiscard]] auto group_by_key(Partitions partitions = {}) const;
+
+  /// Joins of the two batches of the same time; both streams need the same slide. [P3]
+  template <class W, class Partitions = std::size_t>
+  [[nodiscard]] auto join(const DStream<W>& other, Partitions partitions = {}) const;
+  template <class W, class Partitions = std::size_t>
+  [[nodiscard]] auto left_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
+  template <class W, class Partitions = std::size_t>
+  [[nodiscard]] auto right_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
+  template <class W, class Partitions = std::size_t>
+  [[nodiscard]] auto full_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
+  template <class W, class Partitions = std::size_t>
+  [[nodiscard]] auto cogroup(const DStream<W>& other, Partitions partitions = {}) const;
+
+  // ---- output operations ------------------------------------------------------------------------------------------------------
+
+  /// Calls `f(batch)` or `f(batch, time)` for every batch, empty ones too, in order of time. [M11]
+  template <class F>
+  void foreach_batch(F f, std::string name = "foreach_batch") const;
+
+  /// Prints the first `n` records of every batch under a header with its time, to the context's output stream. [M12]
+  void print(std::size_t n = 10) const;
+  /// The same to a stream of yours, which must outlive the context.
+  void print(std::ostream& out, std::size_t n = 10) const;
+
+  /// Writes each batch into a directory of its own, `prefix-<batch time in ms>[.suffix]`: published whole or not at all, and
+  /// replaced when the batch is run again. [M13]
+  void save_as_text_files(std::string prefix, std::string suffix = {}) const;
+  void save_as_object_files(std::string prefix, std::string suffix = {}) const;
+
+  // ---- facts ------------------------------------------------------------------------------------------------------------------
+
+  /// The batches of an interval, *both ends included*, oldest first. Ends that are not on the slide are rounded down; times
+  /// before the start are left out; batches that are no longer remembered are computed again, from what their inputs still
+  /// have. Errors: PlanError before the start, and when the gate is on_arrival. [M22]
+  [[nodiscard]] std::vector<Batch<T>> slice(Time from, Time to) const;
+  [[nodiscard]] std::vector<Batch<T>> slice(Interval interval) const { return slice(interval.begin, interval.end); }
+
+  /// Time between two batches; zero when the gate is on_arrival.
+  [[nodiscard]] Duration slide_duration() const noexcept { return self().slide(); }
+  /// The context of the streaming context to which this stream belongs. [M23]
+  [[nodiscard]] const std::shared_ptr<detail::Runtime>& context() const noexcept { return self().engine()->runtime(); }
+
+  // For those who write operators.
+  [[nodiscard]] Duration slide() const noexcept { return self().node().slide(); }
+  [[nodiscard]] bool has_batch_at(Time t) const noexcept { return self().node().has_batch_at(t); }
+  [[nodiscard]] const std::shared_ptr<detail::StreamingEngine>& engine() const noexcept { return self().node().engine(); }
+
+  /// The stream whose batch at t is `g(batch at t)`.
+  template <class G>
+  [[nodiscard]] auto lift(const char* op, G g) const;
+
+ private:
+  friend Self;
+  StreamOps() = default;
+  using NarrowOps<Self, T>::self;
+  template <class U, class G>
+  [[nodiscard]] auto lift_two(const char* op, const DStream<U>& other, G g) const;
+};
+
+/// A handle to a stream.
+template <class T>
+class DStream : public StreamOps<DStream<T>, T> {
+  static_assert(Record<T>, "the records of a DStream are movable objects; use std::string_view, a value or a struct");
+
+ public:
+  using node_type = T;
+  using reference = const T&;
+  static constexpr detail::ChainFacts facts{};
+  using NodePointer = std::shared_ptr<detail::StreamNode<T>>;
+
+  /// For those who write operators and sources.
+  explicit DStream(NodePointer node) : node_{std::move(node)} {}
+  /// A chain becomes a stream: its fused loop stays, its type is erased.
+  template <class In, class Stages, class Ref, detail::ChainFacts Facts>
+    requires std::same_as<std::remove_cvref_t<Ref>, T>
+  DStream(const DStreamChain<In, Stages, Ref, Facts>& chain);  // NOLINT(google-explicit-constructor): the same records
+
+  [[nodiscard]] detail::StreamNode<T>& node() const noexcept { return *node_; }
+  [[nodiscard]] const NodePointer& node_pointer() const noexcept { return node_; }
+  [[nodiscard]] detail::Identity stages() const noexcept { return {}; }
+  template <class Ref, detail::ChainFacts Facts, class Stages>
+  [[nodiscard]] auto with_stages(Stages stages) const {
+    return DStreamChain<T, Stages, Ref, Facts>{node_, std::move(stages)};
+  }
+  [[nodiscard]] Batch<T> at(Time t) const { return node_->batch_at(t); }
+
+ private:
+  NodePointer node_;  // shared by all handles, the streams made from it, and the engine
+};
+
+/// A stream and fused stages on it: what `stream.map(f)` returns. Use `auto`, or store it as a DStream.
+template <class In, class Stages, class Ref, detail::ChainFacts Facts>
+class DStreamChain : public StreamOps<DStreamChain<In, Stages, Ref, Facts>, std::remove_cvref_t<Ref>> {
+ public:
+  using node_type = In;
+  using reference = Ref;
+  static constexpr detail::ChainFacts facts = Facts;
+  using NodePointer = std::shared_ptr<detail::StreamNode<In>>;
+
+  DStreamChain(NodePointer node, Stages stages) : node_{std::move(node)}, stages_{std::move(stages)} {
+    node_->engine()->check_can_change("a transformation");
+  }
+  [[nodiscard]] detail::StreamNode<In>& node() const noexcept { return *node_; }
+  [[nodiscard]] const NodePointer& node_pointer() const noexcept { return node_; }
+  [[nodiscard]] const Stages& stages() const noexcept { return stages_; }
+  template <class NextRef, detail::ChainFacts NextFacts, class NextStages>
+  [[nodiscard]] auto with_stages(NextStages stages) const {
+    return DStreamChain<In, NextStages, NextRef, NextFacts>{node_, std::move(stages)};
+  }
+  [[nodiscard]] BatchChain<In, Stages, Ref, Facts> at(Time t) const {
+    return {node_->batch_at(t).node_pointer(), stages_};
+  }
+
+ private:
+  NodePointer node_;  // as in DStream
+  [[no_unique_address]] Stages stages_;
+};
+
+}  // namespace tidemill
+
+#include "tidemill/dstream/detail/stream_ops.ipp"

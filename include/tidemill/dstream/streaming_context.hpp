@@ -1,0 +1,260 @@
+// StreamingContext: where streams come from, and the life of the whole: inputs, gate, start, stop.
+//
+//     tidemill::Context context{{.app_name = "word-count", .parallelism = 2}};
+//     tidemill::StreamingContext ssc{context, 1s};          // a batch a second
+//     …                                                     // inputs, transformations, output operations
+//     ssc.start();
+//     ssc.await_termination();
+//
+// Two gates:  an interval closes a batch at every multiple of it since the epoch; `on_arrival` closes one as soon as anything
+//             has arrived and the batch before is done.
+// Two drives: `start()` runs the batches on a thread of the context's own; `start(Drive::by_host)` starts no thread, and the
+//             host calls `step()`, which runs one batch on the calling thread.
+// Any number of contexts may run in one process. None installs a signal handler; stop it from your own.
+// Source: Spark `StreamingContext`.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tidemill/batch/blocks.hpp"
+#include "tidemill/batch/context.hpp"
+#include "tidemill/core/config.hpp"
+#include "tidemill/dstream/dstream.hpp"
+#include "tidemill/engine/engine.hpp"
+#include "tidemill/engine/gate.hpp"
+#include "tidemill/engine/listener.hpp"
+#include "tidemill/io/directory.hpp"
+#include "tidemill/io/queue.hpp"
+#include "tidemill/io/receiver.hpp"
+#include "tidemill/io/socket.hpp"
+
+namespace tidemill {
+
+struct StreamingOptions {
+  /// A graceful stop gives up after this long. Default: ten batch intervals (10 s with on_arrival).
+  std::optional<Duration> graceful_stop_timeout;
+  /// Where print() writes; must outlive the context. Null: the standard output.
+  std::ostream* output = nullptr;
+};
+
+/// Threads: streams are built by one thread before the start; after it, any thread may call any member.
+class TIDEMILL_API StreamingContext {
+ public:
+  using Options = StreamingOptions;
+
+  /// A batch at every multiple of `batch_interval` since the epoch. Errors: ConfigError unless it is positive.
+  StreamingContext(const Context& context, Duration batch_interval, Options options = {});
+  /// A batch as soon as anything has arrived. Errors: ConfigError naming the value.
+  StreamingContext(const Context& context, OnArrival gate, Options options = {});
+  /// Stops at once when it is still active.
+  ~StreamingContext();
+  StreamingContext(const StreamingContext&) = delete;
+  StreamingContext& operator=(const StreamingContext&) = delete;
+
+  [[nodiscard]] const Context& context() const noexcept { return context_; }
+  /// Zero when the gate is on_arrival.
+  [[nodiscard]] Duration batch_interval() const noexcept { return engine_->batch_interval(); }
+
+  // ---- inputs: before start ---------------------------------------------------------------------------------------------
+
+  /// Lines of text from a TCP server, to which the context connects, again and again if need be. [C7, I1]
+  [[nodiscard]] DStream<std::string_view> socket_text_stream(std::string host, std::uint16_t port,
+                                                             SocketOptions options = {});
+  /// Records that `decoder` makes of the bytes from a TCP server. [C8]
+  template <class T>
+  [[nodiscard]] DStream<T> socket_stream(std::string host, std::uint16_t port, StreamDecoder<T> decoder,
+                                         SocketOptions options = {});
+  /// Blocks of serialised records (`encode_raw_block`) from a TCP server; decoded when the batch runs. [C9, I2]
+  template <class T>
+  [[nodiscard]] DStream<T> raw_socket_stream(std::string host, std::uint16_t port, SocketOptions options = {});
+
+  /// The lines of files that appear in a directory. [C11, I3–I5]
+  [[nodiscard]] DStream<std::string_view> text_file_stream(std::filesystem::path directory, DirectoryOptions options = {});
+  /// Records of `record_length` bytes from files that appear in a directory. [C12]
+  [[nodiscard]] DStream<std::span<const std::byte>> binary_records_stream(std::filesystem::path directory,
+                                                                          std::size_t record_length,
+                                                                          DirectoryOptions options = {});
+  /// Whatever `read(paths)` makes of the files that appear in a directory: it returns a Batch, once an interval. [C10]
+  template <class Read>
+  [[nodiscard]] auto file_stream(std::filesystem::path directory, Read read, DirectoryOptions options = {});
+
+  /// The batches of a queue, one an interval or all that wait. When the queue is empty: `otherwise`, or nothing. [C13, I7]
+  template <class T>
+  [[nodiscard]] DStream<T> queue_stream(std::shared_ptr<BatchQueue<T>> queue, QueueMode mode = QueueMode::one_at_a_time,
+                                        std::optional<Batch<T>> otherwise = std::nullopt);
+  /// The same batch every interval. [I8]
+  template <class T>
+  [[nodiscard]] DStream<T> constant_stream(Batch<T> batch);
+
+  /// What a receiver of yours stores (io/receiver.hpp). [C6]
+  template <class R>
+  [[nodiscard]] DStream<typename R::record_type> receiver_stream(std::shared_ptr<R> receiver, ReceiverOptions options = {});
+
+  /// All streams in one. Errors: PlanError when there is none, or they do not fit together. [C14]
+  template <class T>
+  [[nodiscard]] DStream<T> union_streams(const std::vector<DStream<T>>& streams);
+
+  /// `f(batches, time)`, with the batches of all streams at one time, returns the new batch. [C15]
+  template <class T, class F>
+  [[nodiscard]] auto transform(const std::vector<DStream<T>>& streams, F f);
+  /// The same for streams of different types: `f(batch, batch, …, time)` or `f(batch, batch, …)`.
+  template <class F, class First, class... Rest>
+  [[nodiscard]] auto transform_streams(F f, const DStream<First>& first, const DStream<Rest>&... rest);
+
+  /// Batches are remembered at least this long, for `slice`. May be said once. [C4]
+  void remember(Duration d) { engine_->remember(d); }
+
+  // ---- life -------------------------------------------------------------------------------------------------------------
+
+  /// Errors: PlanError without an output operation, or when the context is stopped; what an input cannot even try. When it
+  /// throws, the context is stopped. Starting an active context does nothing but log a warning. [L2, L3, L5]
+  void start(Drive drive = Drive::own_thread) { engine_->start(drive); }
+
+  /// With Drive::by_host: runs the oldest batch that is due, on the calling thread. False when none is due.
+  bool step() { return engine_->step(); }
+  /// When the next batch is due; absent while the on_arrival gate waits.
+  [[nodiscard]] std::optional<Time> next_batch_time() const { return engine_->next_batch_time(); }
+
+  /// Ends the context, joins its threads, and returns whether everything received was worked on. The running batch is
+  /// finished. `graceful` first runs batches until nothing is left, up to the timeout. With Drive::by_host it runs them
+  /// itself, at once. Errors: PlanError when called from a listener or an output operation. [L7–L9, L11, L12]
+  bool stop(StopMode mode = StopMode::immediate) { return engine_->stop(mode); }
+  /// The same without waiting; may be called from anywhere but a signal handler.
+  void request_stop(StopMode mode = StopMode::immediate) { engine_->request_stop(mode); }
+
+  /// Waits until the context has stopped, or throws the first error of a batch; the context runs on then. [C18, L14]
+  void await_termination() { engine_->await_termination(std::nullopt); }
+  /// The same for at most `timeout`; false when that has passed.
+  [[nodiscard]] bool await_termination_or_timeout(std::chrono::nanoseconds timeout) {
+    return engine_->await_termination(timeout);
+  }
+  /// Asio style, with callbacks, futures and co_await: `void(std::exception_ptr)`. Include tidemill/asio.hpp.
+  template <class CompletionToken>
+  auto async_await_termination(CompletionToken&& token);
+
+  [[nodiscard]] StreamingState state() const noexcept { return engine_->state(); }
+
+  // ---- watching ---------------------------------------------------------------------------------------------------------
+
+  void add_listener(std::shared_ptr<StreamingListener> listener) { engine_->add_listener(std::move(listener)); }
+  void remove_listener(const std::shared_ptr<StreamingListener>& listener) { engine_->remove_listener(listener); }
+  [[nodiscard]] StreamingMetrics metrics() const { return engine_->metrics(); }
+
+  // For those who write inputs.
+  [[nodiscard]] const std::shared_ptr<detail::StreamingEngine>& engine() const noexcept { return engine_; }
+
+ private:
+  template <class T, class Make>
+  [[nodiscard]] DStream<T> source(const char* op, std::shared_ptr<detail::Input> input, Make make) {
+    engine_->add_input(std::move(input));
+    using Node = detail::SourceNode<T, Make>;
+    return DStream<T>{detail::add_node<Node>(engine_, op, engine_->batch_interval(), std::move(make))};
+  }
+
+  Context context_;
+  std::shared_ptr<detail::StreamingEngine> engine_;  // shared with the streams, whose handles may outlive us
+};
+
+// ---- bodies -------------------------------------------------------------------------------------------------------------
+
+template <class T>
+DStream<T> StreamingContext::queue_stream(std::shared_ptr<BatchQueue<T>> queue, QueueMode mode,
+                                          std::optional<Batch<T>> otherwise) {
+  if (!queue) throw ConfigError("queue_stream was given a null queue");
+  auto input = std::make_shared<detail::QueueInput<T>>(std::move(queue), mode);
+  return source<T>("queue", input, [engine = engine_.get(), input, otherwise = std::move(otherwise)](Time t) {
+    const auto scope = engine->scope_of(t);
+    if (auto batch = input->take_cut(scope)) return *std::move(batch);
+    if (otherwise) return *otherwise;
+    return Batch<T>{std::make_shared<const detail::VectorNode<T>>(scope, std::vector<T>{}, 1)};
+  });
+}
+
+template <class T>
+DStream<T> StreamingContext::constant_stream(Batch<T> batch) {
+  return source<T>("constant", std::make_shared<detail::ConstantInput>(), [batch = std::move(batch)](Time) { return batch; });
+}
+
+template <class R>
+DStream<typename R::record_type> StreamingContext::receiver_stream(std::shared_ptr<R> receiver, ReceiverOptions options) {
+  using T = typename R::record_type;
+  if (!receiver) throw ConfigError("receiver_stream was given a null receiver");
+  auto input = std::make_shared<detail::ReceiverInput<T>>(context_.runtime()->clock, std::move(receiver), std::move(options));
+  return source<T>("receiver", input, [engine = engine_.get(), input](Time t) {
+    return Batch<T>{std::make_shared<const detail::BlocksNode<T>>(engine->scope_of(t), input->take_cut())};
+  });
+}
+
+template <class T>
+DStream<T> StreamingContext::socket_stream(std::string host, std::uint16_t port, StreamDecoder<T> decoder, SocketOptions options) {
+  auto input =
+      make_socket_input<T>(context_.runtime(), std::move(host), port, std::move(decoder), std::move(options));
+  return source<T>("socket", input, [engine = engine_.get(), input](Time t) {
+    return Batch<T>{std::make_shared<const detail::BlocksNode<T>>(engine->scope_of(t), input->take_cut())};
+  });
+}
+
+template <class T>
+DStream<T> StreamingContext::raw_socket_stream(std::string host, std::uint16_t port, SocketOptions options) {
+  auto input = make_raw_socket_input(context_.runtime(), std::move(host), port, std::move(options));
+  return source<T>("raw_socket", input, [engine = engine_.get(), input](Time t) {
+    return detail::raw_blocks_batch<T>(engine->scope_of(t), input->take_cut());
+  });
+}
+
+template <class Read>
+auto StreamingContext::file_stream(std::filesystem::path directory, Read read, DirectoryOptions options) {
+  using Result = std::invoke_result_t<const Read&, const std::vector<std::filesystem::path>&>;
+  using T = typename std::remove_cvref_t<Result>::value_type;
+  auto input = make_directory_input(context_.runtime(), std::move(directory), std::move(options));
+  return source<T>("file_stream", input, [input, read = std::move(read)](Time) {
+    return Batch<T>{detail::call_user("file_stream", read, input->take_cut())};
+  });
+}
+
+template <class T>
+DStream<T> StreamingContext::union_streams(const std::vector<DStream<T>>& streams) {
+  if (streams.empty()) throw PlanError("no_streams", "union_streams was given no stream; give at least one");
+  if (streams.size() == 1) return streams.front();
+  return transform(streams, [](const std::vector<Batch<T>>& batches, Time) {
+    Batch<T> all = batches.front();
+    for (std::size_t i = 1; i < batches.size(); ++i) all = all.union_with(batches[i]);
+    return all;
+  });
+}
+
+template <class T, class F>
+auto StreamingContext::transform(const std::vector<DStream<T>>& streams, F f) {
+  if (streams.empty()) throw PlanError("no_streams", "transform was given no stream; give at least one");
+  for (const DStream<T>& stream : streams) detail::check_same_context("transform", streams.front().node(), stream.node());
+  return streams.front().lift("transform", [streams, f = detail::share(std::move(f))](const auto&, Time t) {
+    std::vector<Batch<T>> batches;
+    batches.reserve(streams.size());
+    for (const DStream<T>& stream : streams) batches.push_back(stream.at(t));
+    return detail::call_with_time("transform", f, t, batches);
+  });
+}
+
+template <class F, class First, class... Rest>
+auto StreamingContext::transform_streams(F f, const DStream<First>& first, const DStream<Rest>&... rest) {
+  (detail::check_same_context("transform_streams", first.node(), rest.node()), ...);
+  auto call = [f = detail::share(std::move(f))](const Batch<First>& a, const Batch<Rest>&... others, Time t) {
+    return detail::call_with_time("transform_streams", f, t, a, others...);
+  };
+  using Out = typename std::invoke_result_t<decltype(call)&, Batch<First>, Batch<Rest>..., Time>::value_type;
+  using Node = detail::JoinedNode<Out, decltype(call), DStream<First>, DStream<Rest>...>;
+  return DStream<Out>{
+      detail::add_node<Node>(engine_, "transform_streams", first.slide(), std::move(call), first, rest...)};
+}
+
+}  // namespace tidemill

@@ -1,0 +1,28 @@
+#include "tidemill/core/error.hpp"
+#include "tidemill/engine/engine.hpp"
+
+namespace tidemill::detail {
+
+// Declared in dstream/detail/stream_ops.ipp.
+TIDEMILL_API void check_same_context(const char* op, const GraphNode& a, const GraphNode& b);
+TIDEMILL_API void check_can_slice(const StreamingEngine& engine);
+
+void check_same_context(const char* op, const GraphNode& a, const GraphNode& b) {
+  if (a.engine() != b.engine())
+    throw PlanError("different_contexts", std::string{op} + " was given streams of two different StreamingContexts; make "
+                                                            "both from the same one");
+  if (a.slide() != b.slide())
+    throw PlanError("different_slides", std::string{op} + " needs streams with the same slide, and they have " +
+                                            to_string(a.slide()) + " and " + to_string(b.slide()));
+}
+
+void check_can_slice(const StreamingEngine& engine) {
+  if (engine.gate_is_on_arrival())
+    throw PlanError("needs_interval",
+                    "slice() selects batches by their interval, and the gate of this context is on_arrival, where batches "
+                    "come when data does; give the context a batch interval");
+  if (engine.state() == StreamingState::initialized)
+    throw PlanError("illegal_state", "slice() was called before start(), when there are no batches yet");
+}
+
+}  // namespace tidemill::detail

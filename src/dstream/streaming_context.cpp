@@ -1,0 +1,52 @@
+#include "tidemill/dstream/streaming_context.hpp"
+
+#include "tidemill/batch/files.hpp"
+#include "tidemill/batch/text.hpp"
+
+namespace tidemill {
+
+StreamingContext::StreamingContext(const Context& context, Duration batch_interval, Options options)
+    : context_{context},
+      engine_{std::make_shared<detail::StreamingEngine>(
+          context.runtime(), detail::EngineOptions{.interval = batch_interval,
+                                                   .on_arrival = {},
+                                                   .graceful_stop_timeout = options.graceful_stop_timeout,
+                                                   .output = options.output})} {}
+
+StreamingContext::StreamingContext(const Context& context, OnArrival gate, Options options)
+    : context_{context},
+      engine_{std::make_shared<detail::StreamingEngine>(
+          context.runtime(), detail::EngineOptions{.interval = std::nullopt,
+                                                   .on_arrival = gate,
+                                                   .graceful_stop_timeout = options.graceful_stop_timeout,
+                                                   .output = options.output})} {}
+
+StreamingContext::~StreamingContext() { engine_->shut_down(); }
+
+DStream<std::string_view> StreamingContext::socket_text_stream(std::string host, std::uint16_t port, SocketOptions options) {
+  auto input = make_socket_text_input(context_.runtime(), std::move(host), port, std::move(options));
+  return source<std::string_view>("socket_text", input, [engine = engine_.get(), input](Time t) {
+    return detail::text_blocks_batch(engine->scope_of(t), input->take_cut(), engine->runtime()->executor->parallelism());
+  });
+}
+
+DStream<std::string_view> StreamingContext::text_file_stream(std::filesystem::path directory, DirectoryOptions options) {
+  const std::size_t max_line_bytes = options.max_line_bytes;
+  auto input = make_directory_input(context_.runtime(), std::move(directory), std::move(options));
+  return source<std::string_view>("text_file", input, [engine = engine_.get(), input, max_line_bytes](Time t) {
+    return detail::text_files_batch(engine->scope_of(t), input->take_cut(), engine->runtime()->executor->parallelism(),
+                                    max_line_bytes);
+  });
+}
+
+DStream<std::span<const std::byte>> StreamingContext::binary_records_stream(std::filesystem::path directory,
+                                                                            std::size_t record_length,
+                                                                            DirectoryOptions options) {
+  if (record_length == 0) throw ConfigError("binary_records_stream was given a record length of 0; give at least 1 byte");
+  auto input = make_directory_input(context_.runtime(), std::move(directory), std::move(options));
+  return source<std::span<const std::byte>>("binary_records", input, [engine = engine_.get(), input, record_length](Time t) {
+    return detail::binary_records_batch(engine->scope_of(t), input->take_cut(), record_length);
+  });
+}
+
+}  // namespace tidemill

@@ -1,0 +1,7 @@
+#include "tidemill/testing/stream_test.hpp"
+
+namespace tidemill::testing {
+
+ExpectationFailed::~ExpectationFailed() = default;
+
+}  // namespace tidemill::testing
