@@ -61,7 +61,8 @@ class TIDEMILL_API PartWriter {
   friend class ObjectFileWriter;
   explicit PartWriter(std::shared_ptr<detail::PartFile> file) noexcept;
 
-  std::shared_ptr<detail::PartFile> file_;  // shared with the directory, which closes it or gives it up; null when moved from
+  std::shared_ptr<detail::PartFile>
+      file_;  // shared with the directory, which closes it or gives it up; null when moved from
 };
 
 /// Writes a directory beside its final place, then puts it there in one step.
