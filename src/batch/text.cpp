@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -38,6 +39,28 @@ bool yield_lines(std::string_view text, std::array<std::string_view, chunk_recor
     }
   }
   return filled == 0 || sink(std::span{chunk.data(), filled});
+}
+
+// In strides whose sums fit a byte for each lane, which compilers turn into vector instructions at any level that vectorises.
+std::size_t count_newlines(std::string_view text) noexcept {
+  constexpr std::size_t lanes = 64;
+  constexpr std::size_t rounds = 255;
+  std::size_t count = 0;
+  const char* next = text.data();
+  std::size_t strides = text.size() / lanes;
+  while (strides != 0) {
+    std::array<std::uint8_t, lanes> sums{};
+    const std::size_t now = std::min(strides, rounds);
+    for (std::size_t i = 0; i < now; ++i, next += lanes) {
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        sums[lane] = static_cast<std::uint8_t>(sums[lane] + static_cast<std::uint8_t>(next[lane] == '\n'));
+      }
+    }
+    for (const std::uint8_t sum : sums) count += sum;
+    strides -= now;
+  }
+  const char* const end = text.data() + text.size();
+  return count + static_cast<std::size_t>(std::count(next, end, '\n'));
 }
 
 class TextNode final : public BatchNode<std::string_view> {
@@ -96,8 +119,27 @@ class TextNode final : public BatchNode<std::string_view> {
 
 std::size_t count_lines(std::string_view text) noexcept {
   if (text.empty()) return 0;
-  const auto ends = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
-  return ends + (text.back() != '\n' ? 1 : 0);
+  return count_newlines(text) + (text.back() != '\n' ? 1 : 0);
+}
+
+std::optional<std::size_t> first_long_line(std::string_view text, std::size_t max_line_bytes) noexcept {
+  std::size_t line = 0;
+  while (text.size() - line > max_line_bytes) {
+    // Of the newlines within reach the last one matters: the lines before it are shorter still.
+    const std::string_view reach = text.substr(line, max_line_bytes + 1);
+    const std::size_t newline = reach.rfind('\n');
+    if (newline != std::string_view::npos) {
+      line += newline + 1;
+      continue;
+    }
+    // A CR may end a line that has its full length.
+    if (reach.back() != '\r') return line;
+    const std::size_t next = line + reach.size();
+    if (next == text.size()) return std::nullopt;
+    if (text[next] != '\n') return line;
+    line = next + 1;
+  }
+  return std::nullopt;
 }
 
 std::size_t size_of_lines(std::string_view text, std::size_t lines) noexcept {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@ namespace tidemill {
 struct TextBlock {
   std::string_view text;
   std::shared_ptr<const void> owner;  ///< keeps `text` alive; shared by all blocks cut from one buffer
+  std::size_t lines = 0;              ///< how many lines begin in `text`, when that was counted; else 0
 
   /// A block that owns a copy of `text`.
   [[nodiscard]] TIDEMILL_API static TextBlock of(std::string text);
@@ -26,6 +28,11 @@ namespace detail {
 
 /// How many lines begin in `text`.
 [[nodiscard]] TIDEMILL_API std::size_t count_lines(std::string_view text) noexcept;
+
+/// Where the first line of more than `max_line_bytes` bytes begins, its end (LF, CRLF) not counted. `text` begins with a line.
+/// Cost: a look at each `max_line_bytes`-th byte and its surroundings, not at every byte.
+[[nodiscard]] TIDEMILL_API std::optional<std::size_t> first_long_line(std::string_view text,
+                                                                      std::size_t max_line_bytes) noexcept;
 
 /// Cuts `text` after its first `lines` lines. Pre: it has more.
 [[nodiscard]] TIDEMILL_API std::size_t size_of_lines(std::string_view text, std::size_t lines) noexcept;
