@@ -1,0 +1,25 @@
+// Everything that needs nothing but Tidemill itself. Left out: tidemill/asio.hpp, which includes Boost.Asio, and
+// tidemill/testing/stream_test.hpp, which programs do not need.
+#pragma once
+
+#include "tidemill/batch/accumulator.hpp"
+#include "tidemill/batch/batch.hpp"
+#include "tidemill/batch/broadcast.hpp"
+#include "tidemill/batch/context.hpp"
+#include "tidemill/batch/partitioner.hpp"
+#include "tidemill/batch/split.hpp"
+#include "tidemill/batch/statistics.hpp"
+#include "tidemill/core/clock.hpp"
+#include "tidemill/core/codec.hpp"
+#include "tidemill/core/error.hpp"
+#include "tidemill/core/log.hpp"
+#include "tidemill/core/text_form.hpp"
+#include "tidemill/core/time.hpp"
+#include "tidemill/dstream/dstream.hpp"
+#include "tidemill/dstream/streaming_context.hpp"
+#include "tidemill/engine/gate.hpp"
+#include "tidemill/engine/listener.hpp"
+#include "tidemill/exec/executor.hpp"
+#include "tidemill/io/queue.hpp"
+#include "tidemill/io/receiver.hpp"
+#include "tidemill/io/socket.hpp"
