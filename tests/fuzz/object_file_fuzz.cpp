@@ -15,7 +15,7 @@
 #include "tidemill/core/codec.hpp"
 #include "tidemill/core/crc32c.hpp"
 #include "tidemill/core/error.hpp"
-#include "tidemill/io/file_output.hpp"
+#include "tidemill/core/file_output.hpp"
 
 namespace {
 

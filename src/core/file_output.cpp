@@ -1,4 +1,4 @@
-#include "tidemill/io/file_output.hpp"
+#include "tidemill/core/file_output.hpp"
 
 #include <algorithm>
 #include <cerrno>
