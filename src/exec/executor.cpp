@@ -136,7 +136,12 @@ void for_each_partition(Executor& executor, std::size_t count, Spread spread, Fu
   const std::size_t threads = std::min(count, executor.parallelism());
   if (threads <= 1 || spread == Spread::inline_only) return run_inline(count, task);
   const auto crew = std::make_shared<Crew>(count, task);  // shared with helpers that may come late, see Crew
-  for (std::size_t i = 1; i < threads; ++i) executor.offer([crew] { crew->help(); });
+  try {
+    for (std::size_t i = 1; i < threads; ++i) executor.offer([crew] { crew->help(); });
+  } catch (...) {
+    // No memory for another helper. Those that came may be at work already, so leaving now would pull the task from under
+    // them; the calling thread does what they do not.
+  }
   crew->help();
   crew->wait();
   crew->rethrow_first();

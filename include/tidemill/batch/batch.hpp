@@ -340,5 +340,6 @@ class BatchChain : public BatchOps<BatchChain<In, Stages, Ref, Facts>, std::remo
 #include "tidemill/batch/detail/context_ops.ipp"
 #include "tidemill/batch/detail/join_ops.ipp"
 #include "tidemill/batch/detail/order_ops.ipp"
+#include "tidemill/batch/detail/output_ops.ipp"
 #include "tidemill/batch/detail/partition_ops.ipp"
 #include "tidemill/batch/detail/set_ops.ipp"

@@ -189,7 +189,7 @@ class ExchangeNode final : public PreparedNode<typename Chain::value_type> {
           parts[q].reserve(size);
         } else {
           std::move(bucket[q].begin(), bucket[q].end(), std::back_inserter(parts[q]));
-          bucket[q] = {};
+          bucket[q] = std::vector<T>{};
         }
       }
       plan_.finish(parts[q]);

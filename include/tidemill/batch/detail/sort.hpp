@@ -21,6 +21,7 @@ namespace detail {
 /// `a < b`, and among floating-point numbers a NaN after all others, so that it is an order.
 struct NaturalOrder {
   template <class A, class B>
+    requires requires(const A& a, const B& b) { static_cast<bool>(a < b); }
   TIDEMILL_INLINE constexpr bool operator()(const A& a, const B& b) const noexcept(noexcept(static_cast<bool>(a < b))) {
     if constexpr (std::is_floating_point_v<A> && std::is_floating_point_v<B>) {
       return a < b || (b != b && a == a);  // NOLINT(misc-redundant-expression): x != x is how a NaN shows

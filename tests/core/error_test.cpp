@@ -1,0 +1,100 @@
+// What errors say, what they carry, and how a user's exception finds its way into one.
+#include <stdexcept>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tidemill/core/error.hpp"
+
+namespace tidemill {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(Error, SaysWhereItHappenedAsFarAsThatIsKnown) {
+  EXPECT_STREQ(ConfigError{"no partitions"}.what(), "no partitions");
+  const SourceError error{"line_too_long",
+                          "a line is too long",
+                          Retry::is_useless,
+                          {.application = "app", .op = "socket", .batch_time = Time{2s}, .partition = 3, .offset = 99}};
+  EXPECT_STREQ(error.what(), "a line is too long [application app, operator socket, batch 2000 ms, partition 3, offset 99]");
+  EXPECT_EQ(error.code(), "line_too_long");
+  EXPECT_EQ(error.retry(), Retry::is_useless);
+  EXPECT_EQ(error.context().offset, 99u);
+}
+
+TEST(Error, KindsAreCaughtByTheirFamily) {
+  EXPECT_THROW(throw ConfigError{"x"}, Error);
+  EXPECT_THROW((throw PlanError{"code", "x"}), Error);
+  EXPECT_THROW((throw SinkError{"code", "x", Retry::may_help}), WorldError);
+  EXPECT_THROW((throw StateError{"code", "x", Retry::may_help}), WorldError);
+  EXPECT_THROW(throw ConfigError{"x"}, std::runtime_error);
+}
+
+std::exception_ptr failure(const char* op, auto thrown) {
+  try {
+    try {
+      try {
+        throw thrown;
+      } catch (...) {
+        detail::throw_user_failure(op);
+      }
+    } catch (...) {
+      detail::throw_user_failure("outer");  // keeps the first label
+    }
+  } catch (...) {
+    return detail::with_context({.application = "app", .op = {}, .batch_time = {}, .partition = 1, .offset = {}});
+  }
+}
+
+TEST(UserCodeError, NestsTheCauseAndNamesTheInnermostOperator) {
+  try {
+    std::rethrow_exception(failure("map", std::out_of_range{"no such key"}));
+  } catch (const UserCodeError& error) {
+    EXPECT_STREQ(error.what(),
+                 "a user function threw in map: no such key [application app, operator map, partition 1]");
+    EXPECT_EQ(error.code(), "user_code");
+    EXPECT_THROW(std::rethrow_if_nested(error), std::out_of_range);
+  }
+}
+
+TEST(UserCodeError, TakesWhatIsNoException) {
+  try {
+    std::rethrow_exception(failure("filter", 42));
+  } catch (const UserCodeError& error) {
+    EXPECT_NE(std::string{error.what()}.find("not a std::exception"), std::string::npos);
+    EXPECT_THROW(std::rethrow_if_nested(error), int);
+  }
+}
+
+TEST(WithContext, LeavesOtherErrorsAsTheyAre) {
+  std::exception_ptr kept;
+  try {
+    throw PlanError{"zip_mismatch", "different shapes"};
+  } catch (...) {
+    kept = detail::with_context({.application = "app", .op = {}, .batch_time = {}, .partition = 1, .offset = {}});
+  }
+  EXPECT_THROW(std::rethrow_exception(kept), PlanError);
+  EXPECT_EQ(describe(kept), "different shapes");
+}
+
+TEST(Describe, FindsWordsForEverything) {
+  EXPECT_EQ(describe(nullptr), "no error");
+  EXPECT_EQ(describe(std::make_exception_ptr(std::runtime_error{"boom"})), "boom");
+  EXPECT_EQ(describe(std::make_exception_ptr(7)), "an exception that is not a std::exception");
+}
+
+TEST(Assert, ThrowsAnInternalErrorThatNamesTheCondition) {
+  const auto check = [](int n) { TIDEMILL_ASSERT(n > 0, "a batch has partitions"); };
+  EXPECT_NO_THROW(check(1));
+  try {
+    check(0);
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const InternalError& error) {
+    EXPECT_NE(std::string{error.what()}.find("n > 0"), std::string::npos);
+    EXPECT_NE(std::string{error.what()}.find("a batch has partitions"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace tidemill
