@@ -22,7 +22,8 @@ constexpr std::size_t smallest_partition_bytes = std::size_t{64} << 10;
 constexpr std::size_t bytes_per_line = 64;
 
 // Yields the lines of `text` in chunks; false when the sink wants no more.
-bool yield_lines(std::string_view text, std::array<std::string_view, chunk_records>& chunk, ChunkSink<std::string_view> sink) {
+bool yield_lines(std::string_view text, std::array<std::string_view, chunk_records>& chunk,
+                 ChunkSink<std::string_view> sink) {
   std::size_t filled = 0;
   const char* next = text.data();
   const char* const end = next + text.size();

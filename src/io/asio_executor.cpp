@@ -1,8 +1,9 @@
 #include "io/asio_executor.hpp"
 
-#include <boost/asio/post.hpp>
 #include <string>
 #include <utility>
+
+#include <boost/asio/post.hpp>
 
 #include "tidemill/core/error.hpp"
 

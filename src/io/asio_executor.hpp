@@ -1,10 +1,11 @@
 // The host's Boost.Asio executor as a tidemill::Executor.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
 #include <cstddef>
 #include <functional>
 #include <memory>
+
+#include <boost/asio/any_io_executor.hpp>
 
 #include "tidemill/exec/executor.hpp"
 

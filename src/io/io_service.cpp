@@ -1,13 +1,14 @@
 #include "io/io_service.hpp"
 
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
 #include <exception>
 #include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 
 #include "io/asio_executor.hpp"
 #include "tidemill/batch/context.hpp"
@@ -40,7 +41,7 @@ struct IoService::Impl {
     if (const auto* host = dynamic_cast<const AsioExecutor*>(runtime->executor.get())) host_executor = host->executor();
   }
 
-  const std::shared_ptr<Runtime> runtime;       // shared: the thread logs there
+  const std::shared_ptr<Runtime> runtime;      // shared: the thread logs there
   boost::asio::any_io_executor host_executor;  // empty when the host gave none
 
   std::mutex mutex;                                  // guards what follows
@@ -80,8 +81,9 @@ boost::asio::any_io_executor executor_of(IoService& service) {
         run(*context, *runtime);
       }};
     } catch (const std::system_error& error) {
-      throw SourceError("no_thread", std::string{"the system gives no thread for I/O: "} + error.what(), Retry::may_help,
-                        {.application = impl.runtime->app_name, .op = {}, .batch_time = {}, .partition = {}, .offset = {}});
+      throw SourceError(
+          "no_thread", std::string{"the system gives no thread for I/O: "} + error.what(), Retry::may_help,
+          {.application = impl.runtime->app_name, .op = {}, .batch_time = {}, .partition = {}, .offset = {}});
     }
     impl.context = std::move(context);
   }

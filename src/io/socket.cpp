@@ -24,7 +24,9 @@ Next offer_blocks(Inbox<Block>& inbox, std::vector<Block> blocks) {
 class TextSink final : public StreamSink {
  public:
   TextSink(Inbox<TextBlock>& inbox, const SocketOptions& options)
-      : inbox_{inbox}, max_line_bytes_{options.max_line_bytes}, framer_{options.read_buffer_bytes, options.max_line_bytes} {}
+      : inbox_{inbox},
+        max_line_bytes_{options.max_line_bytes},
+        framer_{options.read_buffer_bytes, options.max_line_bytes} {}
 
   void begin() override { framer_.begin(); }
   [[nodiscard]] std::span<char> space() override { return framer_.space(); }
@@ -43,7 +45,8 @@ class TextSink final : public StreamSink {
       long_lines_ += found.long_lines;
       complaint = "the line at byte " + std::to_string(found.first_long_line) + " of the connection is longer than " +
                   std::to_string(max_line_bytes_) + " bytes (max_line_bytes) and is left out";
-      if (found.long_lines > 1) complaint += ", as are " + std::to_string(found.long_lines - 1) + " lines soon after it";
+      if (found.long_lines > 1)
+        complaint += ", as are " + std::to_string(found.long_lines - 1) + " lines soon after it";
       complaint += "; left out so far: " + std::to_string(long_lines_);
     }
     return next;
@@ -124,7 +127,8 @@ class RawSink final : public StreamSink {
     } else {
       return;
     }
-    throw SourceError("malformed_block", "the raw block at byte " + std::to_string(position_) + " of the connection " + fault,
+    throw SourceError("malformed_block",
+                      "the raw block at byte " + std::to_string(position_) + " of the connection " + fault,
                       Retry::may_help);
   }
 
@@ -171,10 +175,10 @@ void DecodingSink::decode_all(bool at_end) {
       const std::string_view rest = buffer_.unfinished();
       taken = decode(std::as_bytes(std::span{rest}), at_end);
       if (taken > rest.size())
-        throw SourceError("decoder_failed",
-                          "it says that it took " + std::to_string(taken) + " bytes, and was given " +
-                              std::to_string(rest.size()),
-                          Retry::is_useless);
+        throw SourceError(
+            "decoder_failed",
+            "it says that it took " + std::to_string(taken) + " bytes, and was given " + std::to_string(rest.size()),
+            Retry::is_useless);
       buffer_.take(taken);
       position_ += taken;
     } while (taken != 0 && !buffer_.unfinished().empty());
@@ -193,18 +197,16 @@ std::shared_ptr<detail::BlockInput<TextBlock>> make_socket_text_input(const std:
                                                                       std::string host, std::uint16_t port,
                                                                       const SocketOptions& options) {
   return std::make_shared<detail::SocketInput<TextBlock>>(
-      runtime, detail::SocketAddress{std::move(host), port}, options, [options](detail::Inbox<TextBlock>& inbox) {
-        return std::make_shared<detail::TextSink>(inbox, options);
-      });
+      runtime, detail::SocketAddress{std::move(host), port}, options,
+      [options](detail::Inbox<TextBlock>& inbox) { return std::make_shared<detail::TextSink>(inbox, options); });
 }
 
-std::shared_ptr<detail::BlockInput<detail::RawBlock>> make_raw_socket_input(const std::shared_ptr<detail::Runtime>& runtime,
-                                                                            std::string host, std::uint16_t port,
-                                                                            const SocketOptions& options) {
+std::shared_ptr<detail::BlockInput<detail::RawBlock>> make_raw_socket_input(
+    const std::shared_ptr<detail::Runtime>& runtime, std::string host, std::uint16_t port,
+    const SocketOptions& options) {
   return std::make_shared<detail::SocketInput<detail::RawBlock>>(
-      runtime, detail::SocketAddress{std::move(host), port}, options, [options](detail::Inbox<detail::RawBlock>& inbox) {
-        return std::make_shared<detail::RawSink>(inbox, options);
-      });
+      runtime, detail::SocketAddress{std::move(host), port}, options,
+      [options](detail::Inbox<detail::RawBlock>& inbox) { return std::make_shared<detail::RawSink>(inbox, options); });
 }
 
 }  // namespace tidemill

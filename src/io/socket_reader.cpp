@@ -1,6 +1,12 @@
 #include "tidemill/io/detail/socket_reader.hpp"
 
 #include <algorithm>
+#include <exception>
+#include <mutex>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/ip/address.hpp>
@@ -8,11 +14,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/system/error_code.hpp>
-#include <exception>
-#include <mutex>
-#include <string_view>
-#include <utility>
-#include <vector>
 
 #include "io/io_service.hpp"
 #include "tidemill/core/error.hpp"
@@ -24,7 +25,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-void check_range(std::string_view name, std::uint64_t value, std::uint64_t least, std::uint64_t most, std::string_view unit) {
+void check_range(std::string_view name, std::uint64_t value, std::uint64_t least, std::uint64_t most,
+                 std::string_view unit) {
   if (value >= least && value <= most) return;
   throw ConfigError(std::string{name} + " must lie between " + std::to_string(least) + " and " + std::to_string(most) +
                     std::string{unit} + ", and it is " + std::to_string(value));
@@ -47,8 +49,9 @@ void check(const SocketAddress& address, const SocketOptions& options) {
   const auto min = options.reconnect_delay_min;
   const auto max = options.reconnect_delay_max;
   if (min < std::chrono::milliseconds{1} || max > std::chrono::hours{1} || min > max)
-    throw ConfigError("reconnect_delay_min and reconnect_delay_max must lie between 1 ms and 1 h in this order, and they are " +
-                      to_string(min) + " and " + to_string(max));
+    throw ConfigError(
+        "reconnect_delay_min and reconnect_delay_max must lie between 1 ms and 1 h in this order, and they are " +
+        to_string(min) + " and " + to_string(max));
 }
 
 StreamSink::~StreamSink() = default;
@@ -58,8 +61,8 @@ StreamSink::~StreamSink() = default;
 // The mutex is recursive because an inbox with room calls back from within when_there_is_room().
 class SocketReader::Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(asio::any_io_executor executor, const SocketAddress& address, const SocketOptions& options, InputHost& host,
-             std::size_t stream_id, std::shared_ptr<StreamSink> sink)
+  Connection(asio::any_io_executor executor, const SocketAddress& address, const SocketOptions& options,
+             InputHost& host, std::size_t stream_id, std::shared_ptr<StreamSink> sink)
       : executor_{std::move(executor)},
         address_{address},
         name_{address.name()},
@@ -121,20 +124,22 @@ class SocketReader::Connection : public std::enable_shared_from_this<Connection>
       connect(error_code{});
       return;
     }
-    resolver_.async_resolve(address_.host, std::to_string(address_.port), tcp::resolver::numeric_service,
-                            [self = shared_from_this()](const error_code& failure, const tcp::resolver::results_type& found) {
-                              self->guarded([&] {
-                                if (failure) return self->give_up("the name cannot be resolved: " + failure.message());
-                                for (const auto& entry : found) self->endpoints_.push_back(entry.endpoint());
-                                self->connect(error_code{});
-                              });
-                            });
+    resolver_.async_resolve(
+        address_.host, std::to_string(address_.port), tcp::resolver::numeric_service,
+        [self = shared_from_this()](const error_code& failure, const tcp::resolver::results_type& found) {
+          self->guarded([&] {
+            if (failure) return self->give_up("the name cannot be resolved: " + failure.message());
+            for (const auto& entry : found) self->endpoints_.push_back(entry.endpoint());
+            self->connect(error_code{});
+          });
+        });
   }
 
   void connect(const error_code& last_failure) {
     close();
     if (next_endpoint_ == endpoints_.size())
-      return give_up("no connection: " + (last_failure ? last_failure.message() : std::string{"the name has no address"}));
+      return give_up("no connection: " +
+                     (last_failure ? last_failure.message() : std::string{"the name has no address"}));
     socket_.async_connect(endpoints_[next_endpoint_++], [self = shared_from_this()](const error_code& failure) {
       self->guarded([&] {
         if (failure) return self->connect(failure);
@@ -158,7 +163,8 @@ class SocketReader::Connection : public std::enable_shared_from_this<Connection>
     if (failure == asio::error::eof) return was_closed_by_peer();
     if (failure) {
       const std::size_t lost = sink_->unfinished_bytes();
-      return give_up("the connection broke after " + std::to_string(sink_->position()) + " bytes: " + failure.message() +
+      return give_up("the connection broke after " + std::to_string(sink_->position()) +
+                     " bytes: " + failure.message() +
                      (lost == 0 ? "" : "; an unfinished record of " + std::to_string(lost) + " bytes is lost"));
     }
     delay_ = delay_min_;
@@ -230,9 +236,7 @@ class SocketReader::Connection : public std::enable_shared_from_this<Connection>
     });
   }
 
-  [[nodiscard]] Duration next_delay() noexcept {
-    return std::exchange(delay_, std::min(delay_ * 2, delay_max_));
-  }
+  [[nodiscard]] Duration next_delay() noexcept { return std::exchange(delay_, std::min(delay_ * 2, delay_max_)); }
 
   void complain(const std::string& complaint) noexcept {
     if (!complaint.empty()) host_->receiver_error(stream_id_, name_, complaint);
@@ -254,7 +258,8 @@ class SocketReader::Connection : public std::enable_shared_from_this<Connection>
   const Duration delay_min_;
   const Duration delay_max_;
   const std::size_t stream_id_;
-  const std::shared_ptr<StreamSink> sink_;  // shared so that memory that is being read into stays until the read has ended
+  const std::shared_ptr<StreamSink>
+      sink_;  // shared so that memory that is being read into stays until the read has ended
 
   std::recursive_mutex mutex_;  // guards what follows, and the calls of sink and host
   bool stopped_ = false;        // set once; then sink and host are not used any more
@@ -278,7 +283,8 @@ SocketReader::~SocketReader() { stop(); }
 
 void SocketReader::start(InputHost& host, std::size_t stream_id, std::shared_ptr<StreamSink> sink) {
   stop();
-  auto connection = std::make_shared<Connection>(executor_of(host.io()), address_, options_, host, stream_id, std::move(sink));
+  auto connection =
+      std::make_shared<Connection>(executor_of(host.io()), address_, options_, host, stream_id, std::move(sink));
   connection->start();
   connection_ = std::move(connection);
 }

@@ -2,10 +2,6 @@
 // everything waits for a condition, with a deadline that only a broken test reaches.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/read.hpp>
-#include <boost/asio/write.hpp>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -18,6 +14,11 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
 
 #include "tidemill/core/clock.hpp"
 #include "tidemill/io/input.hpp"
@@ -32,7 +33,9 @@ inline constexpr std::chrono::seconds deadline{60};
 class FakeHost final : public detail::InputHost {
  public:
   explicit FakeHost(ContextOptions options = {}, Duration interval = 1s)
-      : runtime_{std::make_shared<detail::Runtime>(with_clock(std::move(options)))}, interval_{interval}, io_{runtime_} {}
+      : runtime_{std::make_shared<detail::Runtime>(with_clock(std::move(options)))},
+        interval_{interval},
+        io_{runtime_} {}
 
   [[nodiscard]] const std::shared_ptr<detail::Runtime>& runtime() const noexcept override { return runtime_; }
   [[nodiscard]] WakeUp* arrival_bell() noexcept override { return nullptr; }

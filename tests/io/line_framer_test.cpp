@@ -1,8 +1,5 @@
 #include "tidemill/io/detail/line_framer.hpp"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -11,6 +8,9 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tidemill/io/text_blocks.hpp"
 
@@ -99,7 +99,8 @@ TEST(LineFramer, LeavesOutALineThatIsTooLongAndTellsItsPositionOnce) {
   for (std::size_t first = 0; first <= text.size(); ++first) {
     for (std::size_t second = 0; first + second <= text.size(); ++second) {
       const Framed framed = frame(text, {first, second}, 7);
-      ASSERT_THAT(framed.lines, ElementsAre("ab", "cd", "1234567", "ef")) << "cut at " << first << ", " << first + second;
+      ASSERT_THAT(framed.lines, ElementsAre("ab", "cd", "1234567", "ef"))
+          << "cut at " << first << ", " << first + second;
       ASSERT_EQ(framed.long_lines, 3U);
       ASSERT_EQ(framed.long_positions.front(), 3U);
     }

@@ -1,12 +1,7 @@
 // Socket inputs against a server on the loopback.
 #include "tidemill/io/socket.hpp"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <atomic>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/socket_base.hpp>
 #include <cstring>
 #include <future>
 #include <memory>
@@ -18,6 +13,11 @@
 #include <thread>
 #include <vector>
 
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/socket_base.hpp>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "io/fake_host.hpp"
 #include "tidemill/asio.hpp"
 #include "tidemill/batch/text.hpp"
@@ -28,15 +28,15 @@ namespace {
 using namespace std::chrono_literals;
 using detail::BlockInput;
 using detail::RawBlock;
-using testing_io::Arrivals;
-using testing_io::FakeHost;
-using testing_io::free_port;
-using testing_io::Server;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
+using testing_io::Arrivals;
+using testing_io::FakeHost;
+using testing_io::free_port;
+using testing_io::Server;
 
 const std::string loopback = "127.0.0.1";
 
@@ -163,8 +163,9 @@ TEST(SocketText, ReportsAConnectionThatBreaksAndWhatIsLostWithIt) {
   EXPECT_THAT(receive_lines(host, *input, 1), ElementsAre("whole"));
   taken.set_value();
   EXPECT_THAT(receive_lines(host, *input, 1), ElementsAre("again"));
-  ASSERT_TRUE(host.wait_for("error the connection broke after 12 bytes: Connection reset by peer; an unfinished record of "
-                            "6 bytes is lost"))
+  ASSERT_TRUE(
+      host.wait_for("error the connection broke after 12 bytes: Connection reset by peer; an unfinished record of "
+                    "6 bytes is lost"))
       << host.all();
   input->stop();
 }
@@ -189,7 +190,8 @@ TEST(SocketText, LeavesOutALineThatIsTooLongAndNamesItsPosition) {
 TEST(SocketText, AFullInboxHoldsTheSenderBackAndLosesNothing) {
   constexpr std::size_t lines = 400'000;
   std::string text;
-  for (std::size_t i = 0; i < lines; ++i) text += "line " + std::to_string(i) + " of a sender that is too fast for us\n";
+  for (std::size_t i = 0; i < lines; ++i)
+    text += "line " + std::to_string(i) + " of a sender that is too fast for us\n";
   FakeHost host;
   SocketOptions options = quick();
   options.inbox.max_buffered_bytes = std::size_t{1} << 20;
@@ -255,8 +257,8 @@ TEST(SocketText, StopsInEveryStateAndTwiceAndBeforeItWasStarted) {
   for (int round = 0; round < 300; ++round) {
     // Resolving, connecting, reading, waiting after a refusal, waiting after an end: wherever it is just now.
     const bool refused = round % 3 == 0;
-    const auto input =
-        make_socket_text_input(host.runtime(), round % 2 == 0 ? "localhost" : loopback, refused ? nobody : server.port(), quick());
+    const auto input = make_socket_text_input(host.runtime(), round % 2 == 0 ? "localhost" : loopback,
+                                              refused ? nobody : server.port(), quick());
     input->start(host, 0);
     for (int i = 0; i < round % 7 * 40; ++i) std::this_thread::yield();
     input->stop();
@@ -455,8 +457,9 @@ TEST(SocketDecoder, ThatThrowsIsReportedWithThePositionAndGetsANewConnection) {
   input->start(host, 0);
   EXPECT_THAT(receive_records(host, *input, 3), ElementsAre(1, 2, 5));
   input->stop();
-  EXPECT_THAT(host.events(), Contains(StartsWith("error the decoder failed at byte 8 of the connection: the number of the "
-                                                 "beast; connecting again in")));
+  EXPECT_THAT(host.events(),
+              Contains(StartsWith("error the decoder failed at byte 8 of the connection: the number of the "
+                                  "beast; connecting again in")));
 }
 
 TEST(SocketDecoder, StartsAfreshWithEachConnection) {
@@ -532,8 +535,7 @@ TEST(RawSocket, ABatchThatMayTakeFewRecordsTakesPartOfABlock) {
   std::vector<std::string> got;
   for (const std::size_t expected : {4U, 4U, 2U}) {
     EXPECT_EQ(input->cut(host.runtime()->clock->now(), 4).records, expected);
-    const auto some =
-        detail::raw_blocks_batch<std::string_view>(scope_of(host), input->take_cut(), 2, "raw").collect();
+    const auto some = detail::raw_blocks_batch<std::string_view>(scope_of(host), input->take_cut(), 2, "raw").collect();
     EXPECT_EQ(some.size(), expected);
     got.insert(got.end(), some.begin(), some.end());
   }
@@ -557,15 +559,16 @@ TEST(RawSocket, ABlockThatCannotBeRightIsReportedAndTheConnectionMadeAnew) {
   const std::string good = encode_raw_block(std::vector<int>{1, 2});  // 16 bytes
   Server server{{Server::sends_and_stays(good + with_header(3, 0)), Server::sends_and_stays(with_header(1005, 1)),
                  Server::sends_and_stays(with_header(14, 11, "0123456789")),
-                 Server::sends_and_stays(with_header(14, 0, "0123456789")), Server::sends(good + with_header(8, 1, "abc")),
-                 Server::sends_and_stays(good)}};
+                 Server::sends_and_stays(with_header(14, 0, "0123456789")),
+                 Server::sends(good + with_header(8, 1, "abc")), Server::sends_and_stays(good)}};
   const auto input = make_raw_socket_input(host.runtime(), loopback, server.port(), options);
   input->start(host, 0);
   const auto blocks = receive(host, *input, 6);
   EXPECT_THAT(detail::raw_blocks_batch<int>(scope_of(host), blocks, 1, "raw").collect(), ElementsAre(1, 2, 1, 2, 1, 2));
   input->stop();
   EXPECT_EQ(host.count("error"), 5U) << host.all();
-  EXPECT_THAT(host.events(), Contains(StartsWith("error the raw block at byte 16 of the connection gives its length as 3")));
+  EXPECT_THAT(host.events(),
+              Contains(StartsWith("error the raw block at byte 16 of the connection gives its length as 3")));
   EXPECT_THAT(host.events(), Contains(HasSubstr("has 1001 bytes of records, and max_block_bytes allows 1000")));
   EXPECT_THAT(host.events(), Contains(HasSubstr("claims 11 records in 10 bytes")));
   EXPECT_THAT(host.events(), Contains(HasSubstr("claims 0 records in 10 bytes")));
@@ -575,8 +578,20 @@ TEST(RawSocket, ABlockThatCannotBeRightIsReportedAndTheConnectionMadeAnew) {
 TEST(RawSocket, BytesThatDoNotHoldTheRecordsFailTheBatchAndNameTheBlock) {
   FakeHost host;
   const std::string good = encode_raw_block(std::vector<std::string>{"fine"});
-  const std::string bad = with_header(4 + 6, 2, std::string_view{"\x01" "a" "\x09" "bcd", 6});
-  const std::string trailing = with_header(4 + 6, 1, std::string_view{"\x01" "a" "\x01" "b" "\x01" "c", 6});
+  const std::string bad = with_header(4 + 6, 2,
+                                      std::string_view{"\x01"
+                                                       "a"
+                                                       "\x09"
+                                                       "bcd",
+                                                       6});
+  const std::string trailing = with_header(4 + 6, 1,
+                                           std::string_view{"\x01"
+                                                            "a"
+                                                            "\x01"
+                                                            "b"
+                                                            "\x01"
+                                                            "c",
+                                                            6});
   Server server{{Server::sends_and_stays(good + bad + trailing)}};
   const auto input = make_raw_socket_input(host.runtime(), loopback, server.port(), quick());
   input->start(host, 0);

@@ -39,7 +39,8 @@ namespace detail {
 
 /// The lines of `blocks` in order, cut into at most `partitions` partitions at line ends; fewer when the text is short.
 [[nodiscard]] TIDEMILL_API Batch<std::string_view> text_blocks_batch(std::shared_ptr<const Scope> scope,
-                                                                     std::vector<TextBlock> blocks, std::size_t partitions);
+                                                                     std::vector<TextBlock> blocks,
+                                                                     std::size_t partitions);
 
 }  // namespace detail
 }  // namespace tidemill

@@ -100,7 +100,8 @@ struct BlockTraits<RawBlock> {
 template <class T>
 class RawBlocksNode final : public BatchNode<T> {
  public:
-  RawBlocksNode(std::shared_ptr<const Scope> scope, std::vector<RawBlock> blocks, std::size_t partitions, std::string source)
+  RawBlocksNode(std::shared_ptr<const Scope> scope, std::vector<RawBlock> blocks, std::size_t partitions,
+                std::string source)
       : BatchNode<T>{std::move(scope)}, source_{std::move(source)} {
     for (const RawBlock& block : blocks) records_ += block.records;
     parts_ = spread_raw_blocks(std::move(blocks), partitions);
@@ -137,7 +138,8 @@ class RawBlocksNode final : public BatchNode<T> {
   // The records of one block.
   class Walk {
    public:
-    explicit Walk(const RawBlock& block) : block_{block}, mark_{block.marks ? block.marks->before(block.first) : RecordMarks::Mark{}} {}
+    explicit Walk(const RawBlock& block)
+        : block_{block}, mark_{block.marks ? block.marks->before(block.first) : RecordMarks::Mark{}} {}
     [[nodiscard]] T next() {
       for (; mark_.record < block_.first; ++mark_.record) static_cast<void>(from_.template value<T>());
       return from_.template value<T>();
@@ -161,11 +163,13 @@ class RawBlocksNode final : public BatchNode<T> {
   std::vector<std::vector<RawBlock>> parts_;
 };
 
-/// The records of `blocks`, in order, in at most `partitions` partitions. `source` names where they came from, for errors.
+/// The records of `blocks`, in order, in at most `partitions` partitions (0: as many as the context has threads). `source`
+/// names where they came from, for errors.
 /// Errors: SourceError "malformed_block" from the action, naming source, block, offset, expected and found.
 template <class T>
 [[nodiscard]] Batch<T> raw_blocks_batch(std::shared_ptr<const Scope> scope, std::vector<RawBlock> blocks,
-                                        std::size_t partitions, std::string source) {
+                                        std::size_t partitions = 0, std::string source = "raw socket") {
+  if (partitions == 0) partitions = scope->runtime->executor->parallelism();
   return Batch<T>{
       std::make_shared<const RawBlocksNode<T>>(std::move(scope), std::move(blocks), partitions, std::move(source))};
 }

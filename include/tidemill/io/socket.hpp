@@ -98,7 +98,8 @@ class TypedDecodingSink final : public DecodingSink {
     try {
       return decoder_(received, at_end, records_);
     } catch (...) {
-      if (records_.size() > before) records_.erase(std::next(records_.begin(), static_cast<std::ptrdiff_t>(before)), records_.end());
+      if (records_.size() > before)
+        records_.erase(std::next(records_.begin(), static_cast<std::ptrdiff_t>(before)), records_.end());
       throw;
     }
   }
@@ -148,7 +149,8 @@ class SocketInput final : public BlockInput<Block> {
 /// are passed on as they are: text is UTF-8, and nothing checks it.
 /// A line longer than `max_line_bytes` is left out; a receiver error names its position and how many there were so far.
 [[nodiscard]] TIDEMILL_API std::shared_ptr<detail::BlockInput<TextBlock>> make_socket_text_input(
-    const std::shared_ptr<detail::Runtime>& runtime, std::string host, std::uint16_t port, const SocketOptions& options = {});
+    const std::shared_ptr<detail::Runtime>& runtime, std::string host, std::uint16_t port,
+    const SocketOptions& options = {});
 
 /// Records that `decoder` makes of the bytes.
 template <class T>
@@ -166,6 +168,7 @@ template <class T>
 /// Raw blocks (raw_block.hpp), which `detail::raw_blocks_batch<T>` decodes when the batch runs. A block whose two numbers
 /// cannot be right is a receiver error, and the connection is made anew, since the next block could not be found.
 [[nodiscard]] TIDEMILL_API std::shared_ptr<detail::BlockInput<detail::RawBlock>> make_raw_socket_input(
-    const std::shared_ptr<detail::Runtime>& runtime, std::string host, std::uint16_t port, const SocketOptions& options = {});
+    const std::shared_ptr<detail::Runtime>& runtime, std::string host, std::uint16_t port,
+    const SocketOptions& options = {});
 
 }  // namespace tidemill

@@ -26,7 +26,7 @@ class TIDEMILL_API LineFramer {
   /// What was found in the bytes of one call.
   struct Found {
     std::vector<TextBlock> blocks;
-    std::size_t long_lines = 0;        ///< how many lines were too long, each told once, as soon as that is certain
+    std::size_t long_lines = 0;         ///< how many lines were too long, each told once, as soon as that is certain
     std::uint64_t first_long_line = 0;  ///< where the first of them begins, in bytes from the beginning of the stream
   };
 
