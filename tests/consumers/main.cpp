@@ -26,7 +26,9 @@ int main() {
   tidemill::testing::StreamTest<std::string> test{1s, 2};
   auto counts = test.input()
                     .flat_map(tidemill::split(' '))
-                    .map([](std::string_view word) { return std::pair{word, 1L}; })
+                    .map([](std::string_view word) {
+                      return std::pair{word, 1L};
+                    })
                     .reduce_by_key(std::plus<>{});
   const auto batches = test.run(counts, {{"a b", "a"}}).get();
   for (const auto& [word, count] : std::map<std::string, long>(batches.at(0).begin(), batches.at(0).end())) {
