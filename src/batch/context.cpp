@@ -39,7 +39,8 @@ void Runtime::log(LogLevel level, std::string_view line) const noexcept {
 }  // namespace detail
 
 Context::Context(Options options) {
-  if (options.app_name.empty()) throw ConfigError("app_name is empty; give the application a name, for logs and threads");
+  if (options.app_name.empty())
+    throw ConfigError("app_name is empty; give the application a name, for logs and threads");
   runtime_ = std::make_shared<detail::Runtime>(std::move(options));
 }
 
@@ -48,14 +49,16 @@ std::size_t Context::parallelism() const noexcept { return runtime_->executor->p
 LongAccumulator Context::long_accumulator() const { return {}; }
 DoubleAccumulator Context::double_accumulator() const { return {}; }
 
-Batch<std::int64_t> Context::range(std::int64_t begin, std::int64_t end, std::int64_t step, std::size_t partitions) const {
+Batch<std::int64_t> Context::range(std::int64_t begin, std::int64_t end, std::int64_t step,
+                                   std::size_t partitions) const {
   if (step == 0) throw ConfigError("the step of a range must not be 0");
   // Unsigned, because `end - begin` may not fit.
   const bool ascends = step > 0;
   const bool empty = ascends ? begin >= end : begin <= end;
   const auto from = static_cast<std::uint64_t>(ascends ? begin : end);
   const auto until = static_cast<std::uint64_t>(ascends ? end : begin);
-  const std::uint64_t width = ascends ? static_cast<std::uint64_t>(step) : std::uint64_t{0} - static_cast<std::uint64_t>(step);
+  const std::uint64_t width =
+      ascends ? static_cast<std::uint64_t>(step) : std::uint64_t{0} - static_cast<std::uint64_t>(step);
   const std::uint64_t count = empty ? 0 : (until - from - 1) / width + 1;
   return Batch<std::int64_t>{std::make_shared<const detail::RangeNode>(
       std::make_shared<const detail::Scope>(detail::Scope{runtime_, std::nullopt}), begin, step,

@@ -19,9 +19,10 @@ std::size_t SampleRandom::poisson(double mean) noexcept {
 }
 
 void throw_zip_mismatch(const char* what, std::size_t mine, std::size_t theirs) {
-  throw PlanError("zip_mismatch", std::string{"zip pairs batches of the same shape, and these have different numbers of "} +
-                                      what + ": " + std::to_string(mine) + " and " + std::to_string(theirs) +
-                                      "; number both by zip_with_index and join them instead");
+  throw PlanError("zip_mismatch",
+                  std::string{"zip pairs batches of the same shape, and these have different numbers of "} + what +
+                      ": " + std::to_string(mine) + " and " + std::to_string(theirs) +
+                      "; number both by zip_with_index and join them instead");
 }
 
 void RangeNode::run(std::size_t partition, ChunkSink<std::int64_t> sink) const {

@@ -73,9 +73,10 @@ std::vector<double> even_bounds(const Statistics& seen, std::size_t buckets) {
   if (buckets == 0) throw ConfigError("a histogram needs at least one bucket, and 0 were asked for");
   if (seen.count() == 0) throw_empty_batch("histogram");
   if (!std::isfinite(seen.min()) || !std::isfinite(seen.max()) || std::isnan(seen.mean())) {
-    throw PlanError("not_finite",
-                    "histogram cannot choose its bounds, because the batch holds a NaN or an infinity; give it the bounds, "
-                    "or filter by std::isfinite first");
+    throw PlanError(
+        "not_finite",
+        "histogram cannot choose its bounds, because the batch holds a NaN or an infinity; give it the bounds, "
+        "or filter by std::isfinite first");
   }
   if (seen.min() == seen.max()) return {seen.min(), seen.max()};
   std::vector<double> bounds;

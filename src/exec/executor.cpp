@@ -1,9 +1,8 @@
 #include "tidemill/exec/executor.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <exception>
+#include <pthread.h>
 #include <utility>
 
 #include "tidemill/core/error.hpp"
@@ -11,8 +10,8 @@
 namespace tidemill {
 namespace {
 
-// One spread of tasks over threads. It outlives the call that made it only in the hands of helpers that came too late to
-// find work, so it is shared, and the task it refers to is touched only while some index is unfinished.
+// One spread of tasks over threads. It outlives the call that made it only in the hands of helpers that came too late
+// to find work, so it is shared, and the task it refers to is touched only while some index is unfinished.
 class Crew {
  public:
   Crew(std::size_t count, FunctionRef<void(std::size_t)> task) : count_{count}, task_{task}, errors_(count) {}
@@ -139,8 +138,8 @@ void for_each_partition(Executor& executor, std::size_t count, Spread spread, Fu
   try {
     for (std::size_t i = 1; i < threads; ++i) executor.offer([crew] { crew->help(); });
   } catch (...) {
-    // No memory for another helper. Those that came may be at work already, so leaving now would pull the task from under
-    // them; the calling thread does what they do not.
+    // No memory for another helper. Those that came may be at work already, so leaving now would pull the task from
+    // under them; the calling thread does what they do not.
   }
   crew->help();
   crew->wait();

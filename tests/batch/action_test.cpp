@@ -14,11 +14,13 @@ namespace {
 using namespace testing_batches;
 
 TEST(Collect, ReturnsAllRecordsInOrder) {
-  for (const std::size_t n : partition_counts) EXPECT_EQ(four_threads().parallelize(numbers(many), n).collect(), numbers(many));
+  for (const std::size_t n : partition_counts)
+    EXPECT_EQ(four_threads().parallelize(numbers(many), n).collect(), numbers(many));
 }
 
 TEST(CollectAsMap, KeepsTheLastOfEqualKeys) {
-  const auto pairs = four_threads().parallelize(std::vector<std::pair<std::string_view, int>>{{"a", 1}, {"b", 2}, {"a", 3}}, 2);
+  const auto pairs =
+      four_threads().parallelize(std::vector<std::pair<std::string_view, int>>{{"a", 1}, {"b", 2}, {"a", 3}}, 2);
   EXPECT_EQ(pairs.collect_as_map(), (std::unordered_map<std::string, int>{{"a", 3}, {"b", 2}}));
 }
 
@@ -72,7 +74,9 @@ TEST(Reduce, FoldsInBatchOrder) {
     EXPECT_EQ(letters.tree_reduce(join), "abcde");
     EXPECT_EQ(letters.fold("", join), "abcde");
     EXPECT_EQ(letters.aggregate(std::string{}, join, join), "abcde");
-    EXPECT_EQ(letters.tree_aggregate(std::string{}, [](std::string& acc, const std::string& s) { acc += s; }, join), "abcde");
+    EXPECT_EQ(letters.tree_aggregate(
+                  std::string{}, [](std::string& acc, const std::string& s) { acc += s; }, join),
+              "abcde");
     EXPECT_EQ(four_threads().parallelize(numbers(many), n).reduce(std::plus<>{}), 49995000);
     EXPECT_EQ(four_threads().parallelize(numbers(many), n).tree_aggregate(0L, std::plus<>{}, std::plus<>{}), 49995000);
   }
@@ -99,7 +103,7 @@ TEST(Foreach, SeesEachRecordOnce) {
   for (const std::size_t n : partition_counts) {
     std::atomic<long> sum = 0;
     const auto batch = four_threads().parallelize(numbers(many), n);
-    batch.foreach([&sum](int x) { sum += x; });
+    batch.foreach ([&sum](int x) { sum += x; });
     EXPECT_EQ(sum, 49995000);
     std::atomic<std::size_t> calls = 0;
     batch.map(BoomAt{-1}).foreach_partition([&](std::span<const int> records) {
@@ -110,7 +114,7 @@ TEST(Foreach, SeesEachRecordOnce) {
     EXPECT_EQ(calls, n);
   }
   const auto batch = four_threads().parallelize(numbers(4), 2);
-  expect_user_error([&] { batch.foreach(BoomAt{2}); }, "foreach", 1);
+  expect_user_error([&] { batch.foreach (BoomAt{2}); }, "foreach", 1);
   expect_user_error([&] { batch.foreach_partition([](std::span<const int> r) { BoomAt{2}(r.front()); }); },
                     "foreach_partition", 1);
 }
@@ -177,7 +181,8 @@ TEST(Histogram, CountsInBucketsOfEqualWidth) {
 }
 
 TEST(Histogram, CountsBetweenGivenBounds) {
-  const auto h = four_threads().parallelize(std::vector{-1.0, 0.0, 0.5, 1.0, 3.0, 3.5, std::nan("")}, 3).histogram({0, 1, 3});
+  const auto h =
+      four_threads().parallelize(std::vector{-1.0, 0.0, 0.5, 1.0, 3.0, 3.5, std::nan("")}, 3).histogram({0, 1, 3});
   EXPECT_EQ(h.counts, (std::vector<std::size_t>{2, 2}));
   EXPECT_THROW((void)four_threads().parallelize(numbers(2)).histogram(std::vector<double>{1}), ConfigError);
   EXPECT_THROW((void)four_threads().parallelize(numbers(2)).histogram({1, 1}), ConfigError);
@@ -186,7 +191,9 @@ TEST(Histogram, CountsBetweenGivenBounds) {
 TEST(Broadcast, SharesOneValue) {
   const Context context = four_threads();
   const auto table = context.broadcast(std::vector{10, 20, 30});
-  EXPECT_EQ(context.parallelize(numbers(3), 3).map([table](int i) { return (*table)[static_cast<std::size_t>(i)]; }).collect(),
+  EXPECT_EQ(context.parallelize(numbers(3), 3)
+                .map([table](int i) { return (*table)[static_cast<std::size_t>(i)]; })
+                .collect(),
             table.value());
   EXPECT_EQ(table->size(), 3u);
 }
@@ -202,7 +209,7 @@ TEST(Accumulators, CountFromAllThreads) {
     void merge(const Extremes& other) { highest = std::max(highest, other.highest); }
   };
   const auto extremes = context.accumulator(Extremes{});
-  context.parallelize(numbers(many), 8).foreach([=](int x) {
+  context.parallelize(numbers(many), 8).foreach ([=](int x) {
     sum.add(x);
     halves.add(0.5);
     extremes.add(x);

@@ -49,8 +49,8 @@ inline std::vector<int> numbers(std::size_t count) {
   return all;
 }
 
-/// Runs `action`, which must fail with a UserCodeError that names the operator, the application and, when one is given, the
-/// partition, and that nests what the function threw: a std::runtime_error "boom".
+/// Runs `action`, which must fail with a UserCodeError that names the operator, the application and, when one is given,
+/// the partition, and that nests what the function threw: a std::runtime_error "boom".
 inline void expect_user_error(const std::function<void()>& action, const std::string& op, int partition = -1) {
   try {
     action();

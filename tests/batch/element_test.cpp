@@ -2,6 +2,7 @@
 #include <array>
 #include <memory>
 #include <numeric>
+#include <ranges>
 #include <set>
 #include <span>
 #include <string>
@@ -36,7 +37,8 @@ TEST(Map, NamesTheOperatorAndThePartitionWhenTheFunctionThrows) {
 
 TEST(Map, GivesTheSameAfterAFailedAction) {
   bool fail = true;
-  const auto batch = four_threads().parallelize(numbers(10), 2).map([&fail](int x) { return BoomAt{fail ? 3 : -1}(x); });
+  const auto batch =
+      four_threads().parallelize(numbers(10), 2).map([&fail](int x) { return BoomAt{fail ? 3 : -1}(x); });
   expect_user_error([&] { (void)batch.collect(); }, "map", 0);
   fail = false;
   EXPECT_EQ(batch.collect(), numbers(10));
@@ -71,26 +73,41 @@ TEST(FlatMap, YieldsTheElementsOfTheRange) {
   const auto batch = four_threads().parallelize(numbers(4), 2);
   const std::vector expected{1, 2, 2, 3, 3, 3};
   EXPECT_EQ(batch.flat_map([](int x) { return std::vector<int>(static_cast<std::size_t>(x), x); }).collect(), expected);
-  EXPECT_EQ(batch.flat_map<int>([](int x, auto&& emit) { for (int i = 0; i < x; ++i) emit(x); }).collect(), expected);
+  EXPECT_EQ(batch
+                .flat_map<int>([](int x, auto&& emit) {
+                  for (int i = 0; i < x; ++i) emit(x);
+                })
+                .collect(),
+            expected);
   EXPECT_EQ(batch.flat_map([](int x) { return std::vector<bool>{x > 1}; }).collect(),
             (std::vector<bool>{false, false, true, true}));
 }
 
 TEST(FlatMap, LabelsItsOwnFailuresAndNotThoseOfLaterStages) {
   const auto batch = four_threads().parallelize(numbers(4), 2);
-  expect_user_error([&] { (void)batch.flat_map([](int x) { return std::vector{BoomAt{2}(x)}; }).count(); }, "flat_map", 1);
+  expect_user_error([&] { (void)batch.flat_map([](int x) { return std::vector{BoomAt{2}(x)}; }).count(); }, "flat_map",
+                    1);
   const auto emitting = [](int x, auto&& emit) { emit(x); };
   expect_user_error([&] { (void)batch.flat_map<int>(emitting).map(BoomAt{2}).count(); }, "map", 1);
-  expect_user_error([&] { (void)batch.flat_map<int>([](int x, auto&& emit) { emit(BoomAt{2}(x)); }).count(); }, "flat_map",
-                    1);
+  expect_user_error([&] { (void)batch.flat_map<int>([](int x, auto&& emit) { emit(BoomAt{2}(x)); }).count(); },
+                    "flat_map", 1);
+}
+
+TEST(FlatMap, LabelsWhatALazyRangeThrows) {
+  const auto batch = four_threads().parallelize(numbers(4), 2);
+  const auto lazy = [](int x) { return std::views::iota(0, x) | std::views::transform(BoomAt{2}); };
+  expect_user_error([&] { (void)batch.flat_map(lazy).count(); }, "flat_map", 1);
+  EXPECT_EQ(batch.filter([](int x) { return x < 3; }).flat_map(lazy).collect(), (std::vector{0, 0, 1}));
+  const auto pairs = batch.map([](int x) { return std::pair{x, x}; });
+  expect_user_error([&] { (void)pairs.flat_map_values(lazy).count(); }, "flat_map_values", 1);
+  expect_user_error([&] { (void)batch.flat_map(lazy).map(BoomAt{1}).count(); }, "map", 1);
 }
 
 TEST(ViewsOfTemporaries, OutliveTheRecordTheyLookAtWhereverTheyWait) {
   for (const std::size_t n : partition_counts) {
-    const auto words = four_threads()
-                           .parallelize(numbers(100), n)
-                           .map(long_word)
-                           .flat_map([](const std::string& s) { return std::vector<std::string_view>{s, s}; });
+    const auto words = four_threads().parallelize(numbers(100), n).map(long_word).flat_map([](const std::string& s) {
+      return std::vector<std::string_view>{s, s};
+    });
     std::vector<std::string> expected;
     for (int i = 0; i < 100; ++i) expected.insert(expected.end(), 2, long_word(i));
     EXPECT_EQ(words.collect(), expected);
@@ -120,9 +137,8 @@ TEST(KeyBy, LetsTheKeyLookIntoTheRecord) {
 
 TEST(MapPartitions, SeesEachPartitionOnceAndWhole) {
   const auto batch = four_threads().parallelize(numbers(10), 3);
-  const auto sums = batch.map_partitions([](std::span<const int> records) {
-    return std::array{std::accumulate(records.begin(), records.end(), 0)};
-  });
+  const auto sums = batch.map_partitions(
+      [](std::span<const int> records) { return std::array{std::accumulate(records.begin(), records.end(), 0)}; });
   EXPECT_EQ(sums.collect(), (std::vector{0 + 1 + 2 + 3, 4 + 5 + 6, 7 + 8 + 9}));
   const auto numbered = batch.map_partitions_with_index([](std::size_t p, std::span<const int> records) {
     return std::vector<std::pair<std::size_t, std::size_t>>{{p, records.size()}};
@@ -131,23 +147,29 @@ TEST(MapPartitions, SeesEachPartitionOnceAndWhole) {
 }
 
 TEST(MapPartitions, MayReturnViewsIntoThePartition) {
-  const auto views = four_threads().parallelize(numbers(20), 2).map(long_word).map_partitions(
-      [](std::span<const std::string> records) { return std::vector<std::string_view>(records.begin(), records.end()); });
+  const auto views = four_threads()
+                         .parallelize(numbers(20), 2)
+                         .map(long_word)
+                         .map_partitions([](std::span<const std::string> records) {
+                           return std::vector<std::string_view>(records.begin(), records.end());
+                         });
   EXPECT_EQ(views.collect().back(), long_word(19));
 }
 
 TEST(MapPartitions, NamesItselfWhenTheFunctionThrows) {
   expect_user_error(
       [] {
-        (void)four_threads().parallelize(numbers(4), 2).map_partitions([](std::span<const int> r) {
-          return std::vector{BoomAt{2}(r.front())};
-        }).count();
+        (void)four_threads()
+            .parallelize(numbers(4), 2)
+            .map_partitions([](std::span<const int> r) { return std::vector{BoomAt{2}(r.front())}; })
+            .count();
       },
       "map_partitions", 1);
 }
 
 TEST(Glom, MakesOneRecordOfEachPartition) {
-  EXPECT_EQ(four_threads().parallelize(numbers(5), 2).glom().collect(), (std::vector<std::vector<int>>{{0, 1, 2}, {3, 4}}));
+  EXPECT_EQ(four_threads().parallelize(numbers(5), 2).glom().collect(),
+            (std::vector<std::vector<int>>{{0, 1, 2}, {3, 4}}));
   EXPECT_EQ(four_threads().empty_batch<int>().glom().collect(), (std::vector<std::vector<int>>{{}}));
 }
 

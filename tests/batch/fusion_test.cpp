@@ -44,9 +44,9 @@ TEST(Fusion, AllocatesNothingForARecord) {
   const Context context{{.app_name = "batch-test", .parallelism = 1}};
   const auto measure = [&](std::size_t records) {
     const auto batch = context.parallelize(numbers(records), 1);
-    const auto chain = batch.map([](int x) { return x + 1; })
-                           .filter([](int x) { return x % 2 == 0; })
-                           .map([](int x) { return static_cast<long>(x) * 3; });
+    const auto chain = batch.map([](int x) { return x + 1; }).filter([](int x) { return x % 2 == 0; }).map([](int x) {
+      return static_cast<long>(x) * 3;
+    });
     const std::size_t reduce = allocations_of([&] { (void)chain.reduce(std::plus<>{}); });
     const std::size_t count = allocations_of([&] { (void)chain.count(); });
     const std::size_t stats = allocations_of([&] { (void)chain.stats(); });

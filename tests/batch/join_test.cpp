@@ -34,20 +34,18 @@ TEST(OuterJoins, KeepTheKeysOfOneSideOrBoth) {
     const auto here = context.parallelize(left, n);
     const auto there = context.parallelize(right, n);
     using LeftRow = std::pair<int, std::pair<int, std::optional<int>>>;
-    EXPECT_EQ(sorted(here.left_outer_join(there).collect()),
-              (std::vector<LeftRow>{
-                  {1, {10, 100}}, {1, {11, 100}}, {2, {20, nullopt}}, {3, {30, 300}}, {3, {30, 301}}}));
+    EXPECT_EQ(
+        sorted(here.left_outer_join(there).collect()),
+        (std::vector<LeftRow>{{1, {10, 100}}, {1, {11, 100}}, {2, {20, nullopt}}, {3, {30, 300}}, {3, {30, 301}}}));
     using RightRow = std::pair<int, std::pair<std::optional<int>, int>>;
-    EXPECT_EQ(sorted(here.right_outer_join(there).collect()),
-              (std::vector<RightRow>{
-                  {1, {10, 100}}, {1, {11, 100}}, {3, {30, 300}}, {3, {30, 301}}, {4, {nullopt, 400}}}));
+    EXPECT_EQ(
+        sorted(here.right_outer_join(there).collect()),
+        (std::vector<RightRow>{{1, {10, 100}}, {1, {11, 100}}, {3, {30, 300}}, {3, {30, 301}}, {4, {nullopt, 400}}}));
     using FullRow = std::pair<int, std::pair<std::optional<int>, std::optional<int>>>;
-    EXPECT_EQ(sorted(here.full_outer_join(there).collect()), (std::vector<FullRow>{{1, {10, 100}},
-                                                                                   {1, {11, 100}},
-                                                                                   {2, {20, nullopt}},
-                                                                                   {3, {30, 300}},
-                                                                                   {3, {30, 301}},
-                                                                                   {4, {nullopt, 400}}}));
+    EXPECT_EQ(
+        sorted(here.full_outer_join(there).collect()),
+        (std::vector<FullRow>{
+            {1, {10, 100}}, {1, {11, 100}}, {2, {20, nullopt}}, {3, {30, 300}}, {3, {30, 301}}, {4, {nullopt, 400}}}));
   }
 }
 
@@ -97,7 +95,8 @@ TEST(Join, DoesNotMoveInputsThatArePartitionedAlike) {
   EXPECT_EQ(joined.count(), 4u);
   EXPECT_EQ(asked, before);
   EXPECT_EQ(joined.partitioner(), by);
-  // One that lies right and one that does not: only the other is moved, one question for each of its keys and partitions.
+  // One that lies right and one that does not: only the other is moved, one question for each of its keys and
+  // partitions.
   EXPECT_EQ(here.join(context.parallelize(right, 1)).count(), 4u);
   EXPECT_EQ(asked, before + 3);
 }
@@ -119,7 +118,9 @@ TEST(Join, MatchesViewsWithStringsAndOutlivesTemporaries) {
   for (int i = 0; i < 20; ++i) table.emplace_back(name(i), i);
   const auto info = context.parallelize(table, 2);
   const auto events = context.parallelize(numbers(100), 3)
-                          .map([&](int i) { return std::pair{name(i % 25), "value " + name(i)}; })
+                          .map([&](int i) {
+                            return std::pair{name(i % 25), "value " + name(i)};
+                          })
                           .map([](const std::pair<std::string, std::string>& p) {
                             return std::pair{std::string_view{p.first}, std::string_view{p.second}};
                           });
@@ -150,15 +151,18 @@ TEST(Cogroup, GathersUpToFourInputs) {
 
 TEST(Cogroup, MovesValuesThatCannotBeCopied) {
   const Context context = four_threads();
-  const auto boxes = context.parallelize(numbers(4), 2).map([](int i) { return std::pair{i % 2, std::make_unique<int>(i)}; });
+  const auto boxes = context.parallelize(numbers(4), 2).map([](int i) {
+    return std::pair{i % 2, std::make_unique<int>(i)};
+  });
   EXPECT_EQ(boxes.cogroup(context.parallelize(left, 2)).count(), 4u);
 }
 
 TEST(SubtractByKey, KeepsThePairsWhoseKeyIsNotThere) {
   const Context context = four_threads();
   for (const std::size_t n : partition_counts) {
-    EXPECT_EQ(sorted(context.parallelize(left, n).subtract_by_key(context.parallelize(Pairs{{2, 0}, {3, 0}}, n)).collect()),
-              (Pairs{{1, 10}, {1, 11}}));
+    EXPECT_EQ(
+        sorted(context.parallelize(left, n).subtract_by_key(context.parallelize(Pairs{{2, 0}, {3, 0}}, n)).collect()),
+        (Pairs{{1, 10}, {1, 11}}));
   }
 }
 
@@ -169,6 +173,26 @@ TEST(Join, NamesTheOperatorOfItsInputsWhenTheyThrow) {
   const auto by = partition_by_function<int>(2, [](int key) { return BoomAt{2}(key) % 2; });
   const auto here = context.parallelize(left, 1);
   expect_user_error([&] { (void)here.join(here, by).collect(); }, "join", 0);
+}
+
+TEST(Join, NamesTheBatchTimeOfTheSideThatHasOne) {
+  const Context context = four_threads();
+  const auto table = context.parallelize(left, 1);
+  const Time time{std::chrono::seconds{5}};
+  const Batch<std::pair<int, int>> batch{std::make_shared<const detail::VectorNode<std::pair<int, int>>>(
+      std::make_shared<const detail::Scope>(detail::Scope{context.runtime(), time}), right, 2)};
+  const auto by = partition_by_function<int>(2, [](int key) { return BoomAt{3}(key) % 2; });
+  const auto time_of = [](const auto& failing) -> std::optional<Time> {
+    try {
+      (void)failing.count();
+    } catch (const UserCodeError& error) {
+      return error.context().batch_time;
+    }
+    return std::nullopt;
+  };
+  EXPECT_EQ(time_of(table.join(batch, by)), time);
+  EXPECT_EQ(time_of(batch.join(table, by)), time);
+  EXPECT_EQ(time_of(table.union_with(batch).map([](const auto& pair) { return BoomAt{4}(pair.first); })), time);
 }
 
 }  // namespace

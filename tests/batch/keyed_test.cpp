@@ -19,7 +19,9 @@ TEST(ReduceByKey, AgreesWithAMapWhateverThePartitions) {
   for (const std::size_t in : partition_counts) {
     for (const std::size_t out : partition_counts) {
       const auto sums = context.parallelize(pairs, in)
-                            .map([](const auto& p) { return std::pair{p.first, static_cast<long>(p.second)}; })
+                            .map([](const auto& p) {
+                              return std::pair{p.first, static_cast<long>(p.second)};
+                            })
                             .reduce_by_key(std::plus<>{}, out);
       EXPECT_EQ(sums.num_partitions(), out);
       EXPECT_EQ(sorted(sums.collect()), oracle) << in << " to " << out;
@@ -38,7 +40,9 @@ TEST(ReduceByKey, GroupsViewsOfTemporaries) {
   for (const std::size_t n : partition_counts) {
     const auto counts = context.parallelize(numbers(5000), n)
                             .map(word)
-                            .map([](const std::string& s) { return std::pair{std::string_view{s}, 1L}; })
+                            .map([](const std::string& s) {
+                              return std::pair{std::string_view{s}, 1L};
+                            })
                             .reduce_by_key(std::plus<>{});
     const auto all = counts.collect_as_map();
     EXPECT_EQ((std::map<std::string, long>{all.begin(), all.end()}), expected) << n;
@@ -50,7 +54,9 @@ TEST(ReduceByKey, FoldsViewsAsValues) {
   const Context context = four_threads();
   for (const std::size_t n : partition_counts) {
     const auto longest = context.parallelize(numbers(1000), n)
-                             .map([&](int i) { return std::pair{i % 7, text(i)}; })
+                             .map([&](int i) {
+                               return std::pair{i % 7, text(i)};
+                             })
                              .map([](const std::pair<int, std::string>& p) {
                                return std::pair{p.first, std::string_view{p.second}};
                              })
@@ -103,7 +109,9 @@ TEST(ReduceByKey, ChecksWhatThePartitionerAnswers) {
   const auto wild = std::make_shared<const Wild>();
   const Context context = four_threads();
   const auto run = [&](int key) {
-    (void)context.parallelize(std::vector<std::pair<int, int>>{{key, 1}, {0, 1}}, 2).reduce_by_key(std::plus<>{}, wild).count();
+    (void)context.parallelize(std::vector<std::pair<int, int>>{{key, 1}, {0, 1}}, 2)
+        .reduce_by_key(std::plus<>{}, wild)
+        .count();
   };
   EXPECT_THROW(run(7), PlanError);
   expect_user_error([&] { run(-1); }, "reduce_by_key", 0);
@@ -123,21 +131,26 @@ TEST(CombineByKey, CreatesMergesAndJoinsPartialResults) {
   }
   for (const std::size_t n : partition_counts) {
     const auto sums = four_threads().parallelize(pairs, n).combine_by_key(
-        [](int v) { return std::pair{v, 1}; },
+        [](int v) {
+          return std::pair{v, 1};
+        },
         [](std::pair<int, int>& acc, int v) {
           acc.first += v;
           ++acc.second;
         },
-        [](std::pair<int, int> a, std::pair<int, int> b) { return std::pair{a.first + b.first, a.second + b.second}; });
+        [](std::pair<int, int> a, std::pair<int, int> b) {
+          return std::pair{a.first + b.first, a.second + b.second};
+        });
     const auto found = sums.collect();
     EXPECT_EQ((std::map<int, std::pair<int, int>>{found.begin(), found.end()}), expected);
   }
 }
 
 TEST(AggregateByKey, StartsFromZeroInEachPartition) {
-  const auto pairs = four_threads().parallelize(std::vector<std::pair<int, std::string>>{{1, "a"}, {1, "b"}, {2, "c"}}, 2);
-  const auto lengths = pairs.aggregate_by_key(0, [](int n, const std::string& s) { return n + static_cast<int>(s.size()); },
-                                              std::plus<>{});
+  const auto pairs =
+      four_threads().parallelize(std::vector<std::pair<int, std::string>>{{1, "a"}, {1, "b"}, {2, "c"}}, 2);
+  const auto lengths = pairs.aggregate_by_key(
+      0, [](int n, const std::string& s) { return n + static_cast<int>(s.size()); }, std::plus<>{});
   EXPECT_EQ(sorted(lengths.collect()), (std::vector<std::pair<int, int>>{{1, 2}, {2, 1}}));
   EXPECT_EQ(sorted(pairs.fold_by_key(std::string{}, std::plus<>{}).collect()),
             (std::vector<std::pair<int, std::string>>{{1, "ab"}, {2, "c"}}));
@@ -156,7 +169,9 @@ TEST(GroupByKey, KeepsTheValuesOfAKeyInBatchOrder) {
 TEST(GroupByKey, MovesValuesThatCannotBeCopied) {
   const auto groups = four_threads()
                           .parallelize(numbers(6), 2)
-                          .map([](int i) { return std::pair{i % 2, std::make_unique<int>(i)}; })
+                          .map([](int i) {
+                            return std::pair{i % 2, std::make_unique<int>(i)};
+                          })
                           .group_by_key();
   int sum = 0;
   for (const auto& [key, boxes] : groups.map_values([](const auto& b) { return b.size(); }).collect()) {
@@ -166,13 +181,15 @@ TEST(GroupByKey, MovesValuesThatCannotBeCopied) {
 }
 
 TEST(CountByKey, CountsPairs) {
-  const auto pairs = four_threads().parallelize(std::vector<std::pair<std::string, int>>{{"a", 1}, {"b", 2}, {"a", 3}}, 2);
+  const auto pairs =
+      four_threads().parallelize(std::vector<std::pair<std::string, int>>{{"a", 1}, {"b", 2}, {"a", 3}}, 2);
   const std::unordered_map<std::string, std::size_t> counts = pairs.count_by_key();
   EXPECT_EQ(counts, (std::unordered_map<std::string, std::size_t>{{"a", 2}, {"b", 1}}));
 }
 
 TEST(Lookup, FindsTheValuesOfAKeyInBatchOrder) {
-  const auto pairs = four_threads().parallelize(std::vector<std::pair<std::string, int>>{{"a", 1}, {"b", 2}, {"a", 3}}, 2);
+  const auto pairs =
+      four_threads().parallelize(std::vector<std::pair<std::string, int>>{{"a", 1}, {"b", 2}, {"a", 3}}, 2);
   EXPECT_EQ(pairs.lookup("a"), (std::vector{1, 3}));
   EXPECT_EQ(pairs.lookup(std::string_view{"b"}), (std::vector{2}));
   EXPECT_TRUE(pairs.lookup("c").empty());

@@ -18,7 +18,8 @@ TEST(Repartition, FillsExactlyThatManyPartitionsEvenly) {
       const auto batch = four_threads().parallelize(numbers(many), in).repartition(out);
       EXPECT_EQ(batch.num_partitions(), out);
       EXPECT_EQ(sorted(batch.collect()), numbers(many));
-      for (const auto& part : batch.glom().collect()) EXPECT_NEAR(static_cast<double>(part.size()), many / static_cast<double>(out), 8.0);
+      for (const auto& part : batch.glom().collect())
+        EXPECT_NEAR(static_cast<double>(part.size()), many / static_cast<double>(out), 8.0);
     }
   }
   EXPECT_EQ(four_threads().empty_batch<int>().repartition(3).num_partitions(), 3u);
@@ -116,7 +117,8 @@ TEST(Persist, MayBeUndoneWhileActionsRun) {
 
 TEST(Persist, CanBeTriedAgainAfterAFailure) {
   bool fail = true;
-  const auto kept = four_threads().parallelize(numbers(10), 2).map([&fail](int x) { return BoomAt{fail ? 3 : -1}(x); }).cache();
+  const auto kept =
+      four_threads().parallelize(numbers(10), 2).map([&fail](int x) { return BoomAt{fail ? 3 : -1}(x); }).cache();
   expect_user_error([&] { (void)kept.count(); }, "map", 0);
   fail = false;
   EXPECT_EQ(kept.count(), 10u);
@@ -136,7 +138,9 @@ TEST(Batch, OutlivesTheContextAndTheBatchesItWasMadeFrom) {
     return four_threads()
         .parallelize(numbers(many), 8)
         .map([](int i) { return "text that needs memory of its own " + std::to_string(i % 100); })
-        .map([](const std::string& s) { return std::pair{std::string_view{s}, 1}; })
+        .map([](const std::string& s) {
+          return std::pair{std::string_view{s}, 1};
+        })
         .reduce_by_key(std::plus<>{});
   }();
   EXPECT_EQ(batch.count(), 100u);

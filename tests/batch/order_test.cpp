@@ -35,7 +35,11 @@ TEST(SortBy, IsAStableSortWhateverThePartitions) {
 }
 
 TEST(SortBy, SpreadsRecordsEvenlyWhenKeysAllowIt) {
-  for (const auto& part : four_threads().parallelize(numbers(many), 3).sort_by([](int x) { return -x; }, Order::ascending, 4).glom().collect()) {
+  for (const auto& part : four_threads()
+                              .parallelize(numbers(many), 3)
+                              .sort_by([](int x) { return -x; }, Order::ascending, 4)
+                              .glom()
+                              .collect()) {
     EXPECT_NEAR(static_cast<double>(part.size()), many / 4.0, many / 20.0);
   }
 }
@@ -44,11 +48,14 @@ TEST(SortBy, OfFewRecordsIntoManyPartitions) {
   const auto batch = four_threads().parallelize(std::vector{3, 1, 2}, 2);
   EXPECT_EQ(batch.sort_by([](int x) { return x; }, Order::ascending, 8).collect(), (std::vector{1, 2, 3}));
   EXPECT_EQ(batch.sort_by([](int x) { return x; }).num_partitions(), 2u);
-  EXPECT_TRUE(four_threads().empty_batch<int>().sort_by([](int x) { return x; }, Order::ascending, 3).collect().empty());
+  EXPECT_TRUE(
+      four_threads().empty_batch<int>().sort_by([](int x) { return x; }, Order::ascending, 3).collect().empty());
 }
 
 TEST(SortBy, SortsViewsOfTemporariesByViewsOfRecords) {
-  const auto name = [](int i) { return (i % 2 == 0 ? "short " : "a name longer than fifteen bytes ") + std::to_string(1000 + i); };
+  const auto name = [](int i) {
+    return (i % 2 == 0 ? "short " : "a name longer than fifteen bytes ") + std::to_string(1000 + i);
+  };
   std::vector<std::string> expected;
   for (int i = 0; i < 500; ++i) expected.push_back(name(i));
   std::sort(expected.begin(), expected.end());
@@ -64,17 +71,22 @@ TEST(SortBy, SortsViewsOfTemporariesByViewsOfRecords) {
 
 TEST(SortBy, PutsNaNLastAndTakesAnOrderOfTheUser) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const auto doubles = four_threads().parallelize(std::vector{2.0, nan, 1.0, nan, -1.0}, 2).sort_by([](double x) { return x; });
+  const auto doubles =
+      four_threads().parallelize(std::vector{2.0, nan, 1.0, nan, -1.0}, 2).sort_by([](double x) { return x; });
   const auto found = doubles.collect();
   EXPECT_EQ((std::vector<double>{found.begin(), found.begin() + 3}), (std::vector{-1.0, 1.0, 2.0}));
   EXPECT_TRUE(std::isnan(found[3]) && std::isnan(found[4]));
   const auto by_digit = [](int a, int b) { return a % 10 < b % 10; };
-  EXPECT_EQ(four_threads().parallelize(std::vector{19, 21, 30}, 3).sort_by([](int x) { return x; }, Order::ascending, 1, by_digit).collect(),
+  EXPECT_EQ(four_threads()
+                .parallelize(std::vector{19, 21, 30}, 3)
+                .sort_by([](int x) { return x; }, Order::ascending, 1, by_digit)
+                .collect(),
             (std::vector{30, 21, 19}));
 }
 
 TEST(SortBy, MovesRecordsThatCannotBeCopied) {
-  const auto boxes = four_threads().parallelize(std::vector{2, 3, 1}, 2).map([](int x) { return std::make_unique<int>(x); });
+  const auto boxes =
+      four_threads().parallelize(std::vector{2, 3, 1}, 2).map([](int x) { return std::make_unique<int>(x); });
   const auto ordered = boxes.sort_by([](const std::unique_ptr<int>& box) { return *box; });
   EXPECT_EQ(ordered.map([](const auto& box) { return *box; }).collect(), (std::vector{1, 2, 3}));
 }
@@ -130,7 +142,8 @@ TEST(TopAndTakeOrdered, OwnWhatViewsOfTemporariesLookAt) {
                          .parallelize(numbers(2000), 3)
                          .map([](int i) { return "a number in many letters " + std::to_string(10000 + i); })
                          .map([](const std::string& s) { return std::string_view{s}; });
-  EXPECT_EQ(views.top(2), (std::vector<std::string>{"a number in many letters 11999", "a number in many letters 11998"}));
+  EXPECT_EQ(views.top(2),
+            (std::vector<std::string>{"a number in many letters 11999", "a number in many letters 11998"}));
   EXPECT_EQ(views.max(), "a number in many letters 11999");
   EXPECT_EQ(views.min(), "a number in many letters 10000");
 }

@@ -4,7 +4,6 @@
 #include <iterator>
 #include <string>
 #include <string_view>
-
 #include <unistd.h>
 
 #include "batch/batches.hpp"
@@ -49,7 +48,8 @@ class Output : public ::testing::Test {
 };
 
 TEST_F(Output, TextHasALineForEachRecordAndAFileForEachPartition) {
-  const auto pairs = four_threads().parallelize(std::vector<std::pair<std::string, int>>{{"a", 1}, {"b", 2}, {"c", 3}}, 2);
+  const auto pairs =
+      four_threads().parallelize(std::vector<std::pair<std::string, int>>{{"a", 1}, {"b", 2}, {"c", 3}}, 2);
   pairs.save_as_text_file(directory / "out");
   EXPECT_EQ(text_of_file(directory / "out" / "part-00000"), "(a,1)\n(b,2)\n");
   EXPECT_EQ(text_of_file(directory / "out" / "part-00001"), "(c,3)\n");
@@ -102,7 +102,9 @@ TEST_F(Output, ViewsComeBackAsViewsThatLiveAsLongAsTheBatch) {
       .map([](const std::string& s) { return std::string_view{s}; })
       .save_as_object_file(directory / "out");
   const auto counts = context.object_file<std::string_view>(directory / "out")
-                          .map([](std::string_view s) { return std::pair{s, 1}; })
+                          .map([](std::string_view s) {
+                            return std::pair{s, 1};
+                          })
                           .reduce_by_key(std::plus<>{});
   EXPECT_EQ(counts.count(), 100u);
   for (const auto& [text, count] : counts.collect()) {

@@ -165,7 +165,8 @@ TEST(Zip, RefusesBatchesOfAnotherShape) {
 
 TEST(ZipWithIndex, NumbersTheRecordsOfAllPartitions) {
   for (const std::size_t n : partition_counts) {
-    const auto numbered = four_threads().parallelize(numbers(many), n).filter([](int x) { return x % 3 != 0; }).zip_with_index();
+    const auto numbered =
+        four_threads().parallelize(numbers(many), n).filter([](int x) { return x % 3 != 0; }).zip_with_index();
     std::size_t i = 0;
     for (const auto& [x, index] : numbered.collect()) {
       EXPECT_EQ(index, i++);
@@ -174,7 +175,8 @@ TEST(ZipWithIndex, NumbersTheRecordsOfAllPartitions) {
   }
   EXPECT_TRUE(four_threads().empty_batch<int>().zip_with_index().is_empty());
   const auto boxes = four_threads().parallelize(numbers(3), 2).map([](int x) { return std::make_unique<int>(x); });
-  EXPECT_EQ(boxes.zip_with_index().map([](const auto& p) { return p.second; }).collect(), (std::vector<std::size_t>{0, 1, 2}));
+  EXPECT_EQ(boxes.zip_with_index().map([](const auto& p) { return p.second; }).collect(),
+            (std::vector<std::size_t>{0, 1, 2}));
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // The two clocks and the bell that wakes whoever waits for them.
+#include "tidemill/core/clock.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <thread>
 
 #include <gtest/gtest.h>
 
-#include "tidemill/core/clock.hpp"
 #include "tidemill/core/error.hpp"
 
 namespace tidemill {

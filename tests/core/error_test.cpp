@@ -1,10 +1,10 @@
 // What errors say, what they carry, and how a user's exception finds its way into one.
+#include "tidemill/core/error.hpp"
+
 #include <stdexcept>
 #include <string>
 
 #include <gtest/gtest.h>
-
-#include "tidemill/core/error.hpp"
 
 namespace tidemill {
 namespace {
@@ -17,7 +17,8 @@ TEST(Error, SaysWhereItHappenedAsFarAsThatIsKnown) {
                           "a line is too long",
                           Retry::is_useless,
                           {.application = "app", .op = "socket", .batch_time = Time{2s}, .partition = 3, .offset = 99}};
-  EXPECT_STREQ(error.what(), "a line is too long [application app, operator socket, batch 2000 ms, partition 3, offset 99]");
+  EXPECT_STREQ(error.what(),
+               "a line is too long [application app, operator socket, batch 2000 ms, partition 3, offset 99]");
   EXPECT_EQ(error.code(), "line_too_long");
   EXPECT_EQ(error.retry(), Retry::is_useless);
   EXPECT_EQ(error.context().offset, 99u);

@@ -1,4 +1,6 @@
 // Which records own what they hold, and how those that do not are copied.
+#include "tidemill/core/ownership.hpp"
+
 #include <array>
 #include <list>
 #include <map>
@@ -16,8 +18,6 @@
 #include <vector>
 
 #include <gtest/gtest.h>
-
-#include "tidemill/core/ownership.hpp"
 
 struct Quote {
   std::string_view symbol;

@@ -1,11 +1,12 @@
 // Batch time: rounding, multiples, sequences, text.
+#include "tidemill/core/time.hpp"
+
 #include <chrono>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "tidemill/core/error.hpp"
-#include "tidemill/core/time.hpp"
 
 namespace tidemill {
 namespace {

@@ -1,4 +1,6 @@
 // The worker pool, and spreading partitions over it.
+#include "tidemill/exec/executor.hpp"
+
 #include <atomic>
 #include <set>
 #include <stdexcept>
@@ -9,7 +11,6 @@
 #include <gtest/gtest.h>
 
 #include "tidemill/core/error.hpp"
-#include "tidemill/exec/executor.hpp"
 
 namespace tidemill {
 namespace {

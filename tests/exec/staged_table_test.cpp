@@ -1,4 +1,6 @@
 // The staged table against std::map, with keys of every form.
+#include "tidemill/exec/staged_table.hpp"
+
 #include <map>
 #include <memory>
 #include <random>
@@ -9,8 +11,6 @@
 #include <vector>
 
 #include <gtest/gtest.h>
-
-#include "tidemill/exec/staged_table.hpp"
 
 namespace tidemill::detail {
 namespace {
@@ -28,7 +28,8 @@ std::map<K, long> contents(SumTable<K>& table, Arena& arena) {  // which the key
   std::vector<std::pair<K, long>> entries;
   table.for_each_slot([&](std::uint32_t slot, std::uint32_t tag, const auto&) {
     EXPECT_EQ(tag, table.tag_of(slot));
-    table.take(slot, [&](auto&& key, long&& acc) { entries.emplace_back(KeyForm<K>::restore(std::move(key), arena), acc); });
+    table.take(slot,
+               [&](auto&& key, long&& acc) { entries.emplace_back(KeyForm<K>::restore(std::move(key), arena), acc); });
   });
   for (auto& [key, acc] : entries) EXPECT_TRUE(all.emplace(key, acc).second) << "a key is there twice";
   return all;
@@ -62,7 +63,9 @@ TEST(StagedTable, AgreesWithAMapForNumbers) {
 }
 
 TEST(StagedTable, AgreesWithAMapForStringsOfEveryLength) {
-  const auto make = [](std::uint32_t i) { return std::string(i % 40, static_cast<char>('a' + i % 7)) + std::to_string(i); };
+  const auto make = [](std::uint32_t i) {
+    return std::string(i % 40, static_cast<char>('a' + i % 7)) + std::to_string(i);
+  };
   compare_with_map<std::string>(50000, 5000, make);
   std::vector<std::string> texts;
   for (std::uint32_t i = 0; i < 5000; ++i) texts.push_back(make(i));
@@ -195,8 +198,14 @@ TEST(StagedTable, MovesValuesThatCannotBeCopied) {
 }
 
 TEST(ShortKey, TellsApartWhatPaddingWouldMakeEqual) {
-  const std::vector<std::string> texts{"", std::string(1, '\0'), std::string(2, '\0'), "a", std::string("a\0", 2),
-                                       std::string(15, 'a'), std::string(16, 'a'), std::string(17, 'a')};
+  const std::vector<std::string> texts{"",
+                                       std::string(1, '\0'),
+                                       std::string(2, '\0'),
+                                       "a",
+                                       std::string("a\0", 2),
+                                       std::string(15, 'a'),
+                                       std::string(16, 'a'),
+                                       std::string(17, 'a')};
   for (std::size_t i = 0; i < texts.size(); ++i) {
     for (std::size_t j = 0; j < texts.size(); ++j) {
       EXPECT_EQ(ShortKey{texts[i]}.equals(ShortKey{texts[j]}), i == j);

@@ -1,11 +1,12 @@
-// Counters that user functions add to from any thread, read when an action has ended: malformed lines, bytes seen, samples.
+// Counters that user functions add to from any thread, read when an action has ended: malformed lines, bytes seen,
+// samples.
 //
 //     auto malformed = context.long_accumulator();
 //     lines.foreach([malformed](std::string_view line) { if (!valid(line)) malformed.add(1); });
 //     std::cout << malformed.sum() << '\n';
 //
-// An action that runs a function again (a batch that is not persisted and is used twice) adds again. So accumulators are for
-// watching a pipeline, and results belong into actions such as aggregate.
+// An action that runs a function again (a batch that is not persisted and is used twice) adds again. So accumulators
+// are for watching a pipeline, and results belong into actions such as aggregate.
 #pragma once
 
 #include <array>
@@ -33,7 +34,9 @@ template <class T>
 class Shards {
  public:
   static constexpr std::size_t count = 16;
-  [[nodiscard]] T& mine() noexcept { return shards_[std::hash<std::thread::id>{}(std::this_thread::get_id()) % count].value; }
+  [[nodiscard]] T& mine() noexcept {
+    return shards_[std::hash<std::thread::id>{}(std::this_thread::get_id()) % count].value;
+  }
   template <class See>
   void each(See&& see) {
     for (Shard& shard : shards_) see(shard.value);

@@ -1,6 +1,6 @@
 // Batch<T>: the records of one interval, or of a file, or of a vector: immutable, cut into partitions, lazy. Operators
-// describe a new batch and cost next to nothing; *actions* (collect, reduce, foreach, save_…) run the whole chain, one fused
-// loop a partition, on the calling thread and the context's workers.
+// describe a new batch and cost next to nothing; *actions* (collect, reduce, foreach, save_…) run the whole chain, one
+// fused loop a partition, on the calling thread and the context's workers.
 //
 //     auto counts = context.text_file("book.txt")
 //                       .flat_map(tidemill::split(' '))
@@ -8,15 +8,17 @@
 //                       .reduce_by_key(std::plus<>{});          // nothing has been read yet
 //     std::unordered_map<std::string, long> table = counts.collect_as_map();
 //
-// Every operator is written once, in BatchOps, and serves both Batch<T> (a handle that is stored and passed) and BatchChain
-// (the type of `batch.map(f).filter(g)`, which knows f and g and so fuses them). A chain converts to a Batch.
+// Every operator is written once, in BatchOps, and serves both Batch<T> (a handle that is stored and passed) and
+// BatchChain (the type of `batch.map(f).filter(g)`, which knows f and g and so fuses them). A chain converts to a
+// Batch.
 //
 // Results that leave the batch (collect, first, reduce, …) own their data: a batch of std::string_view collects into
 // std::vector<std::string>. See core/ownership.hpp.
 //
 // Determinism: the same records in the same partitions give the same result in the same order, whatever the number of
 // threads; the order of keyed results has no meaning beyond that.
-// Errors:  what a user function throws comes out of the action as UserCodeError, naming operator, partition and batch time.
+// Errors:  what a user function throws comes out of the action as UserCodeError, naming operator, partition and batch
+// time.
 // Threads: batches are immutable; any thread may use any of them. User functions are called through const&, by several
 //          threads at a time. They must not run actions of batches that are being computed by the same action.
 // Source:  Spark `RDD`, `PairRDDFunctions`, `OrderedRDDFunctions`.
@@ -61,7 +63,7 @@ class BatchOps : public NarrowOps<Self, T> {
  public:
   using value_type = T;
 
-  // ---- partitions handed to a function whole ----------------------------------------------------------------------------
+  // ---- partitions handed to a function whole ------------------------------------------------------------------------
 
   /// Calls `f` once a partition with all its records, `std::span<const T>`; its result, a range, is the new partition.
   /// The partition is held in memory during the call. The second form is told the number of the partition first.
@@ -70,7 +72,7 @@ class BatchOps : public NarrowOps<Self, T> {
   template <class F>
   [[nodiscard]] auto map_partitions_with_index(F f) const;
 
-  // ---- keyed aggregation: needs T = std::pair<K, V> ---------------------------------------------------------------------
+  // ---- keyed aggregation: needs T = std::pair<K, V> -----------------------------------------------------------------
 
   /// One pair a key: the values folded by `f(V, V) -> V`, which must be associative. Values are folded in batch order.
   /// `partitions`: of the result; 0 means the context's parallelism.
@@ -80,8 +82,9 @@ class BatchOps : public NarrowOps<Self, T> {
     requires std::derived_from<P, AnyPartitioner>
   [[nodiscard]] auto reduce_by_key(F f, std::shared_ptr<P> partitioner) const;
 
-  /// The general form: `create(V) -> C` for the first value of a key in a partition, `merge_value(C, V) -> C` for the next,
-  /// `merge_combiners(C, C) -> C` for partial results. The merging functions may also take `C&` and return nothing.
+  /// The general form: `create(V) -> C` for the first value of a key in a partition, `merge_value(C, V) -> C` for the
+  /// next, `merge_combiners(C, C) -> C` for partial results. The merging functions may also take `C&` and return
+  /// nothing.
   template <class Create, class MergeValue, class MergeCombiners>
   [[nodiscard]] auto combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
                                     std::size_t partitions = 0) const;
@@ -97,7 +100,8 @@ class BatchOps : public NarrowOps<Self, T> {
   template <class V, class F>
   [[nodiscard]] auto fold_by_key(V zero, F f, std::size_t partitions = 0) const;
 
-  /// (k, all values of k in batch order, std::vector<V>). Prefer reduce_by_key where it will do: it moves one value a key.
+  /// (k, all values of k in batch order, std::vector<V>). Prefer reduce_by_key where it will do: it moves one value a
+  /// key.
   [[nodiscard]] auto group_by_key(std::size_t partitions = 0) const;
 
   /// All pairs, each in the partition that its key belongs to. Moves nothing when they are there already.
@@ -106,11 +110,11 @@ class BatchOps : public NarrowOps<Self, T> {
   template <detail::ChainLike Other>
   [[nodiscard]] auto subtract_by_key(const Other& other, Partitioning partitions = {}) const;
 
-  // ---- joins: need pairs on both sides, with keys of one type (std::string and std::string_view go together) ------------
+  // ---- joins: need pairs on both sides, with keys of one type (std::string and std::string_view go together) --------
   //
-  // `partitions`: of the result, or a partitioner for it; by default the partitioner that a side has already (the one with
-  // more partitions), else the context's parallelism. A side that is partitioned like that is not moved. Values of a key come
-  // in batch order; where both sides repeat a key there is a pair for each combination.
+  // `partitions`: of the result, or a partitioner for it; by default the partitioner that a side has already (the one
+  // with more partitions), else the context's parallelism. A side that is partitioned like that is not moved. Values of
+  // a key come in batch order; where both sides repeat a key there is a pair for each combination.
 
   /// (k, (v, w)) for keys that are on both sides.
   template <detail::ChainLike Other>
@@ -132,10 +136,10 @@ class BatchOps : public NarrowOps<Self, T> {
   template <detail::ChainLike A, detail::ChainLike B, detail::ChainLike C>
   [[nodiscard]] auto cogroup(const A& a, const B& b, const C& c, Partitioning partitions = {}) const;
 
-  // ---- set-like -----------------------------------------------------------------------------------------------------------
+  // ---- set-like -----------------------------------------------------------------------------------------------------
 
-  /// The records of both, repetitions kept: first all partitions here, then all there. When both have equal partitioners,
-  /// partition i of the result is partition i of both instead, and the partitioner is kept.
+  /// The records of both, repetitions kept: first all partitions here, then all there. When both have equal
+  /// partitioners, partition i of the result is partition i of both instead, and the partitioner is kept.
   template <detail::ChainLike Other>
   [[nodiscard]] Batch<T> union_with(const Other& other) const;
   /// Each record once. Needs a record that can be a key, as do the next two.
@@ -146,14 +150,14 @@ class BatchOps : public NarrowOps<Self, T> {
   /// The records that are not in `other`, as often as they are here.
   template <detail::ChainLike Other>
   [[nodiscard]] Batch<T> subtract(const Other& other, std::size_t partitions = 0) const;
-  /// A random part of the records: each with probability `fraction`, or, with replacement, each a Poisson number of times with
-  /// that mean. The same seed gives the same sample. Errors: ConfigError for a fraction that cannot be.
+  /// A random part of the records: each with probability `fraction`, or, with replacement, each a Poisson number of
+  /// times with that mean. The same seed gives the same sample. Errors: ConfigError for a fraction that cannot be.
   [[nodiscard]] Batch<T> sample(Replacement replacement, double fraction, std::uint64_t seed = 0) const;
   /// All pairs of a record here and a record there. n times m partitions.
   template <detail::ChainLike Other>
   [[nodiscard]] auto cartesian(const Other& other) const;
-  /// Pairs of the records at the same place. Errors: PlanError "zip_mismatch" (from the action) unless both have equally many
-  /// partitions with equally many records in each.
+  /// Pairs of the records at the same place. Errors: PlanError "zip_mismatch" (from the action) unless both have
+  /// equally many partitions with equally many records in each.
   template <detail::ChainLike Other>
   [[nodiscard]] auto zip(const Other& other) const;
   /// Pairs (record, its number in the batch).
@@ -161,13 +165,14 @@ class BatchOps : public NarrowOps<Self, T> {
   /// Each partition as one record, a std::vector<T>.
   [[nodiscard]] auto glom() const;
 
-  // ---- order --------------------------------------------------------------------------------------------------------------
+  // ---- order --------------------------------------------------------------------------------------------------------
   //
-  // `less` is a strict weak order; by default operator<, with NaN after all other numbers. Records that are equal in it stay
-  // in batch order.
+  // `less` is a strict weak order; by default operator<, with NaN after all other numbers. Records that are equal in it
+  // stay in batch order.
 
-  /// All records in order of `f(record)`: every partition sorted, and none with a record that belongs before the partition
-  /// before it. `partitions`: of the result, as many as here by default; some may be empty where many records are equal.
+  /// All records in order of `f(record)`: every partition sorted, and none with a record that belongs before the
+  /// partition before it. `partitions`: of the result, as many as here by default; some may be empty where many records
+  /// are equal.
   template <class F, class Less = detail::NaturalOrder>
   [[nodiscard]] Batch<T> sort_by(F f, Order order = Order::ascending, std::size_t partitions = 0, Less less = {}) const;
   /// All pairs in order of their keys.
@@ -177,7 +182,7 @@ class BatchOps : public NarrowOps<Self, T> {
   template <class Less = detail::NaturalOrder>
   [[nodiscard]] Batch<T> repartition_and_sort_within_partitions(Partitioning partitions, Less less = {}) const;
 
-  // ---- partitions and lifetime ----------------------------------------------------------------------------------------
+  // ---- partitions and lifetime --------------------------------------------------------------------------------------
 
   [[nodiscard]] std::size_t num_partitions() const { return self().node().partitions(); }
   [[nodiscard]] PartitionerRef partitioner() const { return detail::partitioner_of(self()); }
@@ -187,15 +192,15 @@ class BatchOps : public NarrowOps<Self, T> {
   /// At most `partitions` partitions, made by putting neighbours together; no record moves. Forgets the partitioner.
   [[nodiscard]] Batch<T> coalesce(std::size_t partitions) const;
 
-  /// The same records, computed once, by the first action, and kept until `unpersist()` is called on the result, or its last
-  /// handle goes.
+  /// The same records, computed once, by the first action, and kept until `unpersist()` is called on the result, or its
+  /// last handle goes.
   [[nodiscard]] Batch<T> persist() const;
   [[nodiscard]] Batch<T> cache() const { return persist(); }
 
   /// The same batch with a name that `name()` gives back.
   [[nodiscard]] Batch<T> named(std::string name) const;
 
-  // ---- actions --------------------------------------------------------------------------------------------------------
+  // ---- actions ------------------------------------------------------------------------------------------------------
 
   /// All records, in order of partition and position.
   [[nodiscard]] std::vector<owned_t<T>> collect() const;
@@ -221,8 +226,8 @@ class BatchOps : public NarrowOps<Self, T> {
   template <class F>
   [[nodiscard]] owned_t<T> fold(owned_t<T> zero, F f) const;
 
-  /// reduce and aggregate that merge the results of the partitions pairwise and in parallel: for results that take long to
-  /// merge. Source: Spark `treeReduce`, `treeAggregate`; there is no depth to choose, since the tree is binary.
+  /// reduce and aggregate that merge the results of the partitions pairwise and in parallel: for results that take long
+  /// to merge. Source: Spark `treeReduce`, `treeAggregate`; there is no depth to choose, since the tree is binary.
   template <class F>
   owned_t<T> tree_reduce(F f) const;
   template <class C, class In, class Across>
@@ -253,15 +258,15 @@ class BatchOps : public NarrowOps<Self, T> {
   /// Numbers counted between bounds; those outside are left out. Errors: ConfigError unless the bounds ascend.
   [[nodiscard]] Histogram histogram(std::vector<double> bounds) const;
 
-  /// Writes `path/part-NNNNN`, one file a partition, a line for each record as `append_text` shows it. The directory appears
-  /// when all is written, and replaces one that an earlier run wrote. Errors: SinkError.
+  /// Writes `path/part-NNNNN`, one file a partition, a line for each record as `append_text` shows it. The directory
+  /// appears when all is written, and replaces one that an earlier run wrote. Errors: SinkError.
   void save_as_text_file(const std::filesystem::path& path) const;
   /// The same with records in the form of core/codec.hpp, which `Context::object_file` reads back.
   void save_as_object_file(const std::filesystem::path& path) const;
 
   /// Calls `f(record)` for each, by several threads at a time.
   template <class F>
-  void foreach(F f) const;
+  void foreach (F f) const;
   /// Calls `f(records)` once a partition, `std::span<const T>`: the place to open one connection for many records.
   template <class F>
   void foreach_partition(F f) const;
@@ -296,8 +301,8 @@ class Batch : public BatchOps<Batch<T>, T> {
   [[nodiscard]] detail::Identity stages() const noexcept { return {}; }
 
   /// Gives up the records that `persist` keeps; actions that need them later compute them again. Does nothing for other
-  /// batches. Actions that run meanwhile end well. Of records that look at temporaries the memory that they look at stays
-  /// until the last handle goes, and later actions keep such records again.
+  /// batches. Actions that run meanwhile end well. Of records that look at temporaries the memory that they look at
+  /// stays until the last handle goes, and later actions keep such records again.
   void unpersist() const { node_->unpersist(); }
   /// What `named` called this batch; else empty.
   [[nodiscard]] std::string_view name() const noexcept { return node_->name(); }
@@ -335,8 +340,8 @@ class BatchChain : public BatchOps<BatchChain<In, Stages, Ref, Facts>, std::remo
 
 }  // namespace tidemill
 
-#include "tidemill/batch/detail/batch_ops.ipp"
 #include "tidemill/batch/detail/action_ops.ipp"
+#include "tidemill/batch/detail/batch_ops.ipp"
 #include "tidemill/batch/detail/context_ops.ipp"
 #include "tidemill/batch/detail/join_ops.ipp"
 #include "tidemill/batch/detail/order_ops.ipp"

@@ -1,5 +1,5 @@
-// The operators that look at one record at a time. They are lazy and fuse: each adds a stage to the chain it is called on.
-// Written once, for batches and for streams alike.
+// The operators that look at one record at a time. They are lazy and fuse: each adds a stage to the chain it is called
+// on. Written once, for batches and for streams alike.
 #pragma once
 
 #include <concepts>
@@ -40,7 +40,8 @@ template <class Ref, ChainFacts Facts, class Chain, class Stage>
 
 /// T for a prvalue or rvalue, const T& for an lvalue.
 template <class R>
-using emitted_t = std::conditional_t<std::is_lvalue_reference_v<R>, const std::remove_cvref_t<R>&, std::remove_cvref_t<R>&&>;
+using emitted_t =
+    std::conditional_t<std::is_lvalue_reference_v<R>, const std::remove_cvref_t<R>&, std::remove_cvref_t<R>&&>;
 
 }  // namespace detail
 
@@ -58,8 +59,8 @@ class NarrowOps {
   template <RecordPredicate<T> Predicate>
   [[nodiscard]] auto filter(Predicate predicate) const;
 
-  /// Any number of records out: the elements of the range that `f(record)` returns. A function object with a member type
-  /// `emits` is called as `f(record, emit)` instead, and yields a record of that type by each `emit(value)`.
+  /// Any number of records out: the elements of the range that `f(record)` returns. A function object with a member
+  /// type `emits` is called as `f(record, emit)` instead, and yields a record of that type by each `emit(value)`.
   template <class F>
   [[nodiscard]] auto flat_map(F f) const;
 
@@ -71,7 +72,7 @@ class NarrowOps {
   template <class F>
   [[nodiscard]] auto key_by(F f) const;
 
-  // ---- pairs: need T = std::pair<K, V> --------------------------------------------------------------------------------
+  // ---- pairs: need T = std::pair<K, V> ------------------------------------------------------------------------------
 
   /// (k, f(v)). Keeps the partitioner.
   template <class F>
@@ -87,7 +88,7 @@ class NarrowOps {
   [[nodiscard]] const Self& self() const noexcept { return static_cast<const Self&>(*this); }
 };
 
-// ---- element by element -----------------------------------------------------------------------------------------------
+// ---- element by element ---------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
@@ -96,9 +97,10 @@ auto NarrowOps<Self, T>::map(F f) const {
   static_assert(std::invocable<const F&, Ref>, "map: the function must take one record, and be callable when const");
   using R = std::invoke_result_t<const F&, Ref>;
   static_assert(!std::is_void_v<R>, "map: the function must return the new record; to act on each record use foreach");
-  constexpr detail::ChainFacts facts{
-      .stable = detail::stays_stable<T, std::remove_cvref_t<R>>(Self::facts.stable), .keeps_partitions = false};
-  return detail::then<detail::emitted_t<R>, facts>(self(), detail::Map<detail::shared_t<F>>{detail::share(std::move(f))});
+  constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, std::remove_cvref_t<R>>(Self::facts.stable),
+                                     .keeps_partitions = false};
+  return detail::then<detail::emitted_t<R>, facts>(self(),
+                                                   detail::Map<detail::shared_t<F>>{detail::share(std::move(f))});
 }
 
 template <class Self, class T>
@@ -123,8 +125,8 @@ auto NarrowOps<Self, T>::flat_map(F f) const {
     using Element = detail::RangeElement<Range>;
     constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, typename Element::Value>(Self::facts.stable),
                                        .keeps_partitions = false};
-    return detail::then<typename Element::Ref, facts>(self(),
-                                                      detail::FlatMap<detail::shared_t<F>>{detail::share(std::move(f))});
+    return detail::then<typename Element::Ref, facts>(
+        self(), detail::FlatMap<detail::shared_t<F>>{detail::share(std::move(f))});
   }
 }
 
@@ -132,9 +134,9 @@ template <class Self, class T>
 template <class Out, class F>
 auto NarrowOps<Self, T>::flat_map(F f) const {
   static_assert(Record<Out>, "flat_map<Out>: records are movable objects");
-  constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, Out>(Self::facts.stable), .keeps_partitions = false};
-  return detail::then<Out&&, facts>(self(),
-                                    detail::FlatMapEmit<Out, detail::shared_t<F>>{detail::share(std::move(f))});
+  constexpr detail::ChainFacts facts{.stable = detail::stays_stable<T, Out>(Self::facts.stable),
+                                     .keeps_partitions = false};
+  return detail::then<Out&&, facts>(self(), detail::FlatMapEmit<Out, detail::shared_t<F>>{detail::share(std::move(f))});
 }
 
 template <class Self, class T>
@@ -147,7 +149,7 @@ auto NarrowOps<Self, T>::key_by(F f) const {
       self(), detail::KeyBy<detail::shared_t<F>>{detail::share(std::move(f))});
 }
 
-// ---- pairs ------------------------------------------------------------------------------------------------------------
+// ---- pairs ----------------------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
@@ -195,8 +197,8 @@ auto NarrowOps<Self, T>::values() const {
   static_assert(detail::PairLike<T>, "values needs a batch of std::pair; call key_by first");
   using V = detail::pair_value_t<T>;
   using Ref = std::conditional_t<std::is_lvalue_reference_v<typename Self::reference>, const V&, V&&>;
-  return detail::then<Ref, detail::ChainFacts{.stable = Self::facts.stable, .keeps_partitions = false}>(self(),
-                                                                                                        detail::Values{});
+  return detail::then<Ref, detail::ChainFacts{.stable = Self::facts.stable, .keeps_partitions = false}>(
+      self(), detail::Values{});
 }
 
 }  // namespace tidemill

@@ -18,8 +18,8 @@
 
 namespace tidemill {
 
-/// Assigns keys to partitions. Two batches that were partitioned by equal partitioners have equal keys in partitions of the
-/// same number, so joining or reducing them moves no record.
+/// Assigns keys to partitions. Two batches that were partitioned by equal partitioners have equal keys in partitions of
+/// the same number, so joining or reducing them moves no record.
 /// Threads: immutable.
 class TIDEMILL_API AnyPartitioner {
  public:
@@ -34,7 +34,7 @@ using PartitionerRef = std::shared_ptr<const AnyPartitioner>;
 
 /// A partitioner of keys of type K. Derive from it for a rule of your own, or use `partition_by_function`.
 template <class K>
-class Partitioner : public AnyPartitioner {
+class TIDEMILL_API Partitioner : public AnyPartitioner {
  public:
   /// A number below `partitions()`.
   [[nodiscard]] virtual std::size_t partition_of(const K& key) const = 0;
@@ -42,12 +42,14 @@ class Partitioner : public AnyPartitioner {
 
 namespace detail {
 
-/// Keys belong to one of 256 groups, and groups to partitions, so that state can move when the number of partitions does.
+/// Keys belong to one of 256 groups, and groups to partitions, so that state can move when the number of partitions
+/// does.
 inline constexpr std::size_t key_groups = 256;
 
-/// The partition of a key with this tag (the low 32 bits of its hash, never 0). The top byte is the key group; more than
-/// 256 partitions divide the groups further.
-[[nodiscard]] TIDEMILL_INLINE constexpr std::size_t partition_of_tag(std::uint32_t tag, std::size_t partitions) noexcept {
+/// The partition of a key with this tag (the low 32 bits of its hash, never 0). The top byte is the key group; more
+/// than 256 partitions divide the groups further.
+[[nodiscard]] TIDEMILL_INLINE constexpr std::size_t partition_of_tag(std::uint32_t tag,
+                                                                     std::size_t partitions) noexcept {
   if (partitions <= key_groups) return ((tag >> 24) * partitions) >> 8;
   return static_cast<std::size_t>((std::uint64_t{tag} * partitions) >> 32);
 }
@@ -56,7 +58,8 @@ TIDEMILL_API void check_partitions(std::size_t partitions);
 [[noreturn]] TIDEMILL_API void throw_partition_out_of_range(std::size_t partition, std::size_t partitions);
 [[noreturn]] TIDEMILL_API void throw_wrong_partitioner(const char* op);
 
-/// The partition of a key by a partitioner that may be the user's: what it throws is labelled, what it answers is checked.
+/// The partition of a key by a partitioner that may be the user's: what it throws is labelled, what it answers is
+/// checked.
 template <class P, class K>
 [[nodiscard]] std::size_t ask_partitioner(const char* op, const P& partitioner, const K& key) {
   std::size_t partition = 0;
@@ -77,13 +80,16 @@ template <class P, class K>
 /// 0 leaves it to the operator: the partitioner that its input has already, or as many as the context's parallelism.
 class Partitioning {
  public:
-  Partitioning(std::size_t partitions = 0) : partitions_{partitions} {}  // NOLINT(google-explicit-constructor): a number
+  Partitioning(std::size_t partitions = 0)
+      : partitions_{partitions} {}  // NOLINT(google-explicit-constructor): a number
   template <class P>
     requires std::derived_from<P, AnyPartitioner>
   Partitioning(std::shared_ptr<P> partitioner)  // NOLINT(google-explicit-constructor): says the same in more words
       : partitioner_{std::move(partitioner)} {}
 
-  [[nodiscard]] std::size_t partitions() const noexcept { return partitioner_ ? partitioner_->partitions() : partitions_; }
+  [[nodiscard]] std::size_t partitions() const noexcept {
+    return partitioner_ ? partitioner_->partitions() : partitions_;
+  }
   /// Null when only a number was given.
   [[nodiscard]] const PartitionerRef& partitioner() const noexcept { return partitioner_; }
 
@@ -95,7 +101,7 @@ class Partitioning {
 /// By the hash of the key. All hash partitioners with the same number of partitions are equal.
 /// Source: Spark `HashPartitioner`.
 template <class K>
-class HashPartitioner final : public Partitioner<K> {
+class TIDEMILL_API HashPartitioner final : public Partitioner<K> {
  public:
   /// Errors: ConfigError unless partitions >= 1.
   explicit HashPartitioner(std::size_t partitions) : partitions_{partitions} { detail::check_partitions(partitions); }

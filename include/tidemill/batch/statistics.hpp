@@ -1,4 +1,5 @@
-// Count, mean, deviation, extremes and sum of numbers, in one pass and mergeable, so that partitions can be summarised apart.
+// Count, mean, deviation, extremes and sum of numbers, in one pass and mergeable, so that partitions can be summarised
+// apart.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +10,9 @@
 
 namespace tidemill {
 
-/// What `stats()` finds out about a batch of numbers. Numerically stable: the mean and the squared deviations are updated and
-/// merged as differences from the mean (Welford; Chan, Golub and LeVeque), and the sum carries its rounding error along
-/// (Neumaier).
+/// What `stats()` finds out about a batch of numbers. Numerically stable: the mean and the squared deviations are
+/// updated and merged as differences from the mean (Welford; Chan, Golub and LeVeque), and the sum carries its rounding
+/// error along (Neumaier).
 /// A NaN makes mean, deviations and sum NaN; `min` and `max` leave it out.
 /// Threads: a value; one writer at a time.
 /// Source: Spark `StatCounter`.
@@ -23,13 +24,13 @@ class TIDEMILL_API Statistics {
   void merge(const Statistics& other) noexcept;
 
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
-  [[nodiscard]] double mean() const noexcept { return mean_; }            ///< 0 when there is no number
+  [[nodiscard]] double mean() const noexcept { return mean_; }  ///< 0 when there is no number
   [[nodiscard]] double sum() const noexcept { return sum_ + lost_; }
-  [[nodiscard]] double min() const noexcept { return min_; }              ///< +infinity when there is no number
-  [[nodiscard]] double max() const noexcept { return max_; }              ///< -infinity when there is no number
-  [[nodiscard]] double variance() const noexcept;                         ///< of the population; NaN when there is no number
-  [[nodiscard]] double sample_variance() const noexcept;                  ///< divides by count - 1; NaN below two numbers
-  [[nodiscard]] double stdev() const noexcept;                            ///< of the population
+  [[nodiscard]] double min() const noexcept { return min_; }  ///< +infinity when there is no number
+  [[nodiscard]] double max() const noexcept { return max_; }  ///< -infinity when there is no number
+  [[nodiscard]] double variance() const noexcept;             ///< of the population; NaN when there is no number
+  [[nodiscard]] double sample_variance() const noexcept;      ///< divides by count - 1; NaN below two numbers
+  [[nodiscard]] double stdev() const noexcept;                ///< of the population
   [[nodiscard]] double sample_stdev() const noexcept;
 
  private:
@@ -39,7 +40,7 @@ class TIDEMILL_API Statistics {
   double mean_ = 0;
   double squares_ = 0;  // sum of squared differences from the mean
   double sum_ = 0;
-  double lost_ = 0;     // what rounding took from sum_
+  double lost_ = 0;  // what rounding took from sum_
   double min_ = std::numeric_limits<double>::infinity();
   double max_ = -std::numeric_limits<double>::infinity();
 };

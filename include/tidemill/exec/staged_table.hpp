@@ -1,6 +1,7 @@
-// The hash table of keyed work: built for folding a long run of (key, value) pairs into one accumulator per key. Pairs are
-// first *staged*: hashed, and the cache line where each will go is asked for; when the stage is full they are probed one
-// after the other, by which time the lines have arrived. So the cost of a pair does not grow with the latency of memory.
+// The hash table of keyed work: built for folding a long run of (key, value) pairs into one accumulator per key. Pairs
+// are first *staged*: hashed, and the cache line where each will go is asked for; when the stage is full they are
+// probed one after the other, by which time the lines have arrived. So the cost of a pair does not grow with the
+// latency of memory.
 #pragma once
 
 #include <algorithm>
@@ -22,11 +23,11 @@ namespace tidemill::detail {
 
 /// Folds (key, value) pairs into one `Acc` per key.
 ///
-/// `Fold` says how: `Acc create(Value&&)` makes the accumulator of a new key, `void merge(Acc&, Value&&)` adds to an old
-/// one. The values of a key are folded in the order in which they came.
+/// `Fold` says how: `Acc create(Value&&)` makes the accumulator of a new key, `void merge(Acc&, Value&&)` adds to an
+/// old one. The values of a key are folded in the order in which they came.
 ///
-/// Layout:  open addressing, linear probing, at most half full; a slot is a 32-bit tag (part of the hash, 0 = free), the
-///          key and the accumulator, side by side.
+/// Layout:  open addressing, linear probing, at most half full; a slot is a 32-bit tag (part of the hash, 0 = free),
+///          the key and the accumulator, side by side.
 /// Order:   entries are visited by slot: deterministic for the same pairs in the same order, otherwise without meaning.
 /// Errors:  std::bad_alloc and whatever Fold throws. The table is then destructible, and good for nothing else.
 /// Threads: one at a time.
@@ -121,8 +122,8 @@ class StagedTable {
     }
   }
 
-  /// Takes the entries of a table with other accumulators: `enter(Acc& mine, OtherAcc&& theirs)`, where the accumulator of a
-  /// new key is what `start()` makes. The keys of both are stored alike.
+  /// Takes the entries of a table with other accumulators: `enter(Acc& mine, OtherAcc&& theirs)`, where the accumulator
+  /// of a new key is what `start()` makes. The keys of both are stored alike.
   template <class Other, class Start, class Enter>
   void absorb_other(Other& other, std::span<const std::uint32_t> slots, Start&& start, Enter&& enter) {
     for (const std::uint32_t s : slots) {
@@ -178,14 +179,17 @@ class StagedTable {
     }
   }
 
-  // The slot of the key, or the free one where it would go. Makes room first, so that the result stays good for `claim`.
+  // The slot of the key, or the free one where it would go. Makes room first, so that the result stays good for
+  // `claim`.
   TIDEMILL_INLINE Slot& find(std::uint32_t tag, const Stored& key) {
-    if (size_ >= limit_) [[unlikely]] grow();
+    if (size_ >= limit_) [[unlikely]]
+      grow();
     std::size_t i = tag & mask_;
     while (true) {
       Slot& slot = slots_[i];
       if (slot.tag == tag) [[likely]] {
-        if (Form::equal(slot.entry.key, key)) [[likely]] return slot;
+        if (Form::equal(slot.entry.key, key)) [[likely]]
+          return slot;
       } else if (slot.tag == 0) {
         return slot;
       }
@@ -238,11 +242,11 @@ class StagedTable {
 
   [[no_unique_address]] Fold fold_;
   std::unique_ptr<Slot[]> slots_;
-  std::size_t mask_ = 0;   // capacity - 1
+  std::size_t mask_ = 0;  // capacity - 1
   std::size_t size_ = 0;
   std::size_t limit_ = 0;  // size at which the table grows; 0 before the first entry
   std::size_t staged_ = 0;
-  Arena arena_;            // what keys and borrowing accumulators look at
+  Arena arena_;  // what keys and borrowing accumulators look at
   Stage stage_;
 };
 

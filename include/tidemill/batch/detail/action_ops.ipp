@@ -5,6 +5,8 @@
 #include <optional>
 #include <type_traits>
 
+#include "tidemill/batch/detail/batch_ops.ipp"
+
 namespace tidemill {
 namespace detail {
 
@@ -35,7 +37,8 @@ inline constexpr bool is_number = std::is_arithmetic_v<T> && !std::is_same_v<T, 
 
 template <class Chain, class Add>
 void each_number(const Chain& chain, std::size_t partition, Add&& add) {
-  static_assert(is_number<typename Chain::value_type>, "stats and histogram need a batch of numbers; map to them first");
+  static_assert(is_number<typename Chain::value_type>,
+                "stats and histogram need a batch of numbers; map to them first");
   run_chain(chain, partition, [&](auto&& record) { add(static_cast<double>(record)); });
 }
 
@@ -50,7 +53,8 @@ owned_t<T> BatchOps<Self, T>::tree_reduce(F f) const {
   };
   std::vector<std::optional<T>> partials(this->num_partitions());
   std::vector<Arena> arenas(partials.size());
-  detail::run_action(self(), [&](std::size_t p) { partials[p] = detail::reduce_partition(self(), p, arenas[p], merge); });
+  detail::run_action(self(),
+                     [&](std::size_t p) { partials[p] = detail::reduce_partition(self(), p, arenas[p], merge); });
   detail::merge_in_tree(self(), partials, [&](std::optional<T>& acc, std::optional<T>&& other) {
     if (!other) return;
     if (acc) {
@@ -75,15 +79,15 @@ C BatchOps<Self, T>::tree_aggregate(C zero, In in, Across across) const {
     });
     partials[p] = std::move(acc);
   });
-  detail::merge_in_tree(self(), partials, [&](C& acc, C&& other) {
-    detail::fold_into("tree_aggregate", across, acc, std::move(other));
-  });
+  detail::merge_in_tree(self(), partials,
+                        [&](C& acc, C&& other) { detail::fold_into("tree_aggregate", across, acc, std::move(other)); });
   return std::move(partials.front());
 }
 
 template <class Self, class T>
 auto BatchOps<Self, T>::count_by_value() const {
-  static_assert(Key<T>, "count_by_value needs records with operator== and a hash; specialise tidemill::Hash for their type");
+  static_assert(Key<T>,
+                "count_by_value needs records with operator== and a hash; specialise tidemill::Hash for their type");
   return detail::count_keys("count_by_value", detail::as_keys(self(), std::size_t{1}));
 }
 
@@ -99,7 +103,8 @@ auto BatchOps<Self, T>::lookup(const K& key) const {
   static_assert(detail::PairLike<T>, "lookup needs a batch of std::pair; call key_by first");
   using Known = detail::pair_key_t<T>;
   using V = owned_t<detail::pair_value_t<T>>;
-  static_assert(std::equality_comparable_with<const Known&, const K&>, "lookup: the key must be comparable with those of the batch");
+  static_assert(std::equality_comparable_with<const Known&, const K&>,
+                "lookup: the key must be comparable with those of the batch");
   std::vector<std::vector<V>> found(this->num_partitions());
   const auto search = [&](std::size_t p) {
     detail::run_chain(self(), p, [&](auto&& pair) {

@@ -13,7 +13,8 @@ namespace detail {
 /// The partitioner of a keyed result that asked for `partitions`: what the batch has already, if that fits.
 template <class K, class Chain>
 [[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_partitioner(const Chain& chain, std::size_t partitions) {
-  if (const PartitionerRef before = partitioner_of(chain); before && (partitions == 0 || partitions == before->partitions())) {
+  if (const PartitionerRef before = partitioner_of(chain);
+      before && (partitions == 0 || partitions == before->partitions())) {
     if (auto same = std::dynamic_pointer_cast<const Partitioner<K>>(before)) return same;
   }
   const std::size_t usual = chain.node().scope()->runtime->executor->parallelism();
@@ -118,9 +119,8 @@ template <class Chain, class Merge>
     // The loop proper: nothing but a local accumulator, so that the compiler can keep it in registers, or vectorise.
     T acc = *std::move(result);
     for (; i < chunk.size(); ++i) {
-      stages(chunk[i], [&](auto&& record) TIDEMILL_INLINE_LAMBDA {
-        merge(acc, settle(std::forward<decltype(record)>(record)));
-      });
+      stages(chunk[i],
+             [&](auto&& record) TIDEMILL_INLINE_LAMBDA { merge(acc, settle(std::forward<decltype(record)>(record))); });
     }
     result = std::move(acc);
     return true;
@@ -207,16 +207,15 @@ template <class Chain>
 
 }  // namespace detail
 
-// ---- partitions handed to the user whole ------------------------------------------------------------------------------
+// ---- partitions handed to the user whole ----------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
 auto BatchOps<Self, T>::map_partitions(F f) const {
   static_assert(std::invocable<const F&, std::span<const T>>,
                 "map_partitions: the function must take std::span<const T>, all records of a partition");
-  return map_partitions_with_index([f = detail::share(std::move(f))](std::size_t, std::span<const T> records) {
-    return std::invoke(f, records);
-  });
+  return map_partitions_with_index(
+      [f = detail::share(std::move(f))](std::size_t, std::span<const T> records) { return std::invoke(f, records); });
 }
 
 template <class Self, class T>
@@ -228,7 +227,7 @@ auto BatchOps<Self, T>::map_partitions_with_index(F f) const {
   return Batch<typename Node::Out>{std::make_shared<const Node>(self(), detail::share(std::move(f)))};
 }
 
-// ---- keyed aggregation -------------------------------------------------------------------------------------------------
+// ---- keyed aggregation ----------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
@@ -275,8 +274,8 @@ auto BatchOps<Self, T>::aggregate_by_key(C zero, In in, Across across, std::size
   static_assert(detail::PairLike<T>, "aggregate_by_key needs a batch of std::pair; call key_by first");
   auto shared_in = detail::share(std::move(in));
   return detail::combine("aggregate_by_key", self(),
-                         detail::share(detail::FoldFromZero<C, decltype(shared_in)>{std::move(zero), shared_in}), shared_in,
-                         detail::share(std::move(across)),
+                         detail::share(detail::FoldFromZero<C, decltype(shared_in)>{std::move(zero), shared_in}),
+                         shared_in, detail::share(std::move(across)),
                          detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
 }
 
@@ -300,13 +299,14 @@ auto BatchOps<Self, T>::group_by_key(std::size_t partitions) const {
                          detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
 }
 
-// ---- actions ----------------------------------------------------------------------------------------------------------
+// ---- actions --------------------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 std::vector<owned_t<T>> BatchOps<Self, T>::collect() const {
   std::vector<std::vector<owned_t<T>>> parts(num_partitions());
   detail::run_action(self(), [&](std::size_t p) {
-    detail::run_chain(self(), p, [&](auto&& record) { parts[p].push_back(to_owned(std::forward<decltype(record)>(record))); });
+    detail::run_chain(self(), p,
+                      [&](auto&& record) { parts[p].push_back(to_owned(std::forward<decltype(record)>(record))); });
   });
   if (parts.size() == 1) return std::move(parts.front());
   std::vector<owned_t<T>> all;
@@ -384,7 +384,8 @@ bool BatchOps<Self, T>::is_empty() const {
   bool found = false;
   for (std::size_t p = 0; p < num_partitions() && !found; ++p) {
     detail::for_one_partition_of(*self().node().scope(), p, [&](std::size_t) {
-      detail::run_chain_until(self(), p, [&](auto&&) { found = true; }, [&] { return found; });
+      detail::run_chain_until(
+          self(), p, [&](auto&&) { found = true; }, [&] { return found; });
     });
   }
   return !found;
@@ -417,8 +418,9 @@ owned_t<T> BatchOps<Self, T>::reduce(F f) const {
 template <class Self, class T>
 template <class C, class In, class Across>
 C BatchOps<Self, T>::aggregate(C zero, In in, Across across) const {
-  static_assert(!borrows_v<C>, "aggregate: what it returns outlives the batch, so it must own what it holds; use "
-                               "std::string instead of std::string_view");
+  static_assert(!borrows_v<C>,
+                "aggregate: what it returns outlives the batch, so it must own what it holds; use "
+                "std::string instead of std::string_view");
   std::vector<C> partials(num_partitions(), zero);
   detail::run_action(self(), [&](std::size_t p) {
     C acc = std::move(partials[p]);
@@ -442,7 +444,7 @@ owned_t<T> BatchOps<Self, T>::fold(owned_t<T> zero, F f) const {
 
 template <class Self, class T>
 template <class F>
-void BatchOps<Self, T>::foreach(F f) const {
+void BatchOps<Self, T>::foreach (F f) const {
   static_assert(std::invocable<const F&, typename Self::reference>, "foreach: the function must take one record");
   detail::run_action(self(), [&](std::size_t p) {
     detail::run_chain(self(), p, [&](auto&& record) TIDEMILL_INLINE_LAMBDA {
@@ -457,12 +459,13 @@ void BatchOps<Self, T>::foreach_partition(F f) const {
   static_assert(std::invocable<const F&, std::span<const T>>,
                 "foreach_partition: the function must take std::span<const T>, all records of a partition");
   detail::run_action(self(), [&](std::size_t p) {
-    detail::with_partition(self(), p,
-                           [&](std::span<const T> records) { static_cast<void>(detail::call_user("foreach_partition", f, records)); });
+    detail::with_partition(self(), p, [&](std::span<const T> records) {
+      static_cast<void>(detail::call_user("foreach_partition", f, records));
+    });
   });
 }
 
-// ---- Context ----------------------------------------------------------------------------------------------------------
+// ---- Context --------------------------------------------------------------------------------------------------------
 
 template <class T>
 Batch<T> Context::parallelize(std::vector<T> records, std::size_t partitions) const {

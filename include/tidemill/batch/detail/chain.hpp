@@ -1,5 +1,5 @@
-// What a batch is made of below its operators: Batch<T> refers to a node, BatchChain adds fused stages to one. Both offer
-// the same operators (BatchOps), and a chain becomes a node when it is stored as a Batch.
+// What a batch is made of below its operators: Batch<T> refers to a node, BatchChain adds fused stages to one. Both
+// offer the same operators (BatchOps), and a chain becomes a node when it is stored as a Batch.
 #pragma once
 
 #include <concepts>
@@ -34,7 +34,8 @@ concept ChainLike = requires(const C& c) {
 
 /// A chain without stages: a Batch.
 template <class Chain>
-inline constexpr bool is_plain = std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Chain&>().stages())>, Identity>;
+inline constexpr bool is_plain =
+    std::is_same_v<std::remove_cvref_t<decltype(std::declval<const Chain&>().stages())>, Identity>;
 
 /// Runs the fused loop of one partition: `emit` gets every record, as a const reference into the node's chunk or as a
 /// temporary.
@@ -94,7 +95,10 @@ void run_in_chunks(const Chain& chain, std::size_t partition, ChunkSink<typename
   if constexpr (std::is_lvalue_reference_v<typename Chain::reference> && !std::copy_constructible<T>) {
     // Records that cannot be copied cross one by one, where they are.
     run_chain_until(
-        chain, partition, [&](const T& record) { wanted = wanted && sink(std::span<const T>{&record, 1}); },
+        chain, partition,
+        [&](const T& record) {
+          wanted = wanted && sink(std::span<const T>{&record, 1});
+        },
         [&] { return !wanted; });
   } else {
     std::vector<T> chunk;
@@ -163,8 +167,8 @@ class StoredNode final : public PreparedNode<typename Chain::value_type> {
 };
 
 /// A chain whose records are computed once and kept until `unpersist`, after which they are computed whenever they are
-/// needed. Records that look at temporaries are kept again then, and what they look at stays as long as the node, because
-/// records made from them may look at it too.
+/// needed. Records that look at temporaries are kept again then, and what they look at stays as long as the node,
+/// because records made from them may look at it too.
 /// Invariant PN1: whoever reads `data` shares it, so that `unpersist` may be called while actions run.
 template <ChainLike Chain>
 class PersistedNode final : public BatchNode<typename Chain::value_type> {
@@ -229,7 +233,8 @@ class PersistedNode final : public BatchNode<typename Chain::value_type> {
 
   Chain chain_;
   mutable std::mutex mutex_;  // guards the rest
-  mutable std::shared_ptr<const Data> data_;  // shared with the actions that read it; null until prepared and when dropped
+  mutable std::shared_ptr<const Data>
+      data_;  // shared with the actions that read it; null until prepared and when dropped
   mutable bool dropped_ = false;
   mutable std::vector<Arena> arenas_;
 };

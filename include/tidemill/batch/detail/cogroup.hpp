@@ -1,6 +1,6 @@
-// Several keyed batches brought together by key: joins, cogroup, subtract. Every partition of every input first groups its
-// own records, in a staged table of runs of values; whole runs are then exchanged, and each partition of the result walks
-// the keys that arrived there. An input that is partitioned like the result already stays where it is.
+// Several keyed batches brought together by key: joins, cogroup, subtract. Every partition of every input first groups
+// its own records, in a staged table of runs of values; whole runs are then exchanged, and each partition of the result
+// walks the keys that arrived there. An input that is partitioned like the result already stays where it is.
 #pragma once
 
 #include <array>
@@ -81,7 +81,8 @@ class GroupedPartition {
 
 /// Batches of pairs brought together by key.
 ///
-/// `Policy`:  `using Out`; `static void emit(K&& key, std::vector<V>&... groups, std::vector<Out>& out)` is called once a
+/// `Policy`:  `using Out`; `static void emit(K&& key, std::vector<V>&... groups, std::vector<Out>& out)` is called once
+/// a
 ///            key, with its values in each input, in batch order; it may take them away.
 /// Order:     keys by slot of the table that merged them, without meaning.
 template <class Policy, ChainLike... Chains>
@@ -103,7 +104,7 @@ class CogroupNode final : public PreparedNode<typename Policy::Out> {
 
  public:
   CogroupNode(const char* op, std::shared_ptr<const Partitioner<K>> partitioner, Chains... chains)
-      : PreparedNode<Out>{std::get<0>(std::tie(chains...)).node().scope()},
+      : PreparedNode<Out>{common_scope(chains.node()...)},
         op_{op},
         partitioner_{std::move(partitioner)},
         by_hash_{dynamic_cast<const HashPartitioner<K>*>(partitioner_.get()) != nullptr},
@@ -182,12 +183,14 @@ class CogroupNode final : public PreparedNode<typename Policy::Out> {
       auto& pieces = std::get<i>(all_pieces);
       auto& input = std::get<i>(inputs);
       for (std::size_t p = 0; p < input.size(); ++p) {
-        merged.absorb_other(input[p]->table, input[p]->buckets[q], [] { return Places{}; }, [&](Places& places, auto&& run) {
-          pieces.push_back({run, p, Ends::none});
-          Ends& ends = places[i];
-          (ends.first == Ends::none ? ends.first : pieces[ends.last].next) = pieces.size() - 1;
-          ends.last = pieces.size() - 1;
-        });
+        merged.absorb_other(
+            input[p]->table, input[p]->buckets[q], [] { return Places{}; },
+            [&](Places& places, auto&& run) {
+              pieces.push_back({run, p, Ends::none});
+              Ends& ends = places[i];
+              (ends.first == Ends::none ? ends.first : pieces[ends.last].next) = pieces.size() - 1;
+              ends.last = pieces.size() - 1;
+            });
       }
     });
     std::tuple<std::vector<pair_value_t<typename Chains::value_type>>...> groups;
@@ -201,7 +204,8 @@ class CogroupNode final : public PreparedNode<typename Policy::Out> {
             std::get<i>(inputs)[pieces[at].partition]->take(pieces[at].run, group);
           }
         });
-        std::apply([&](auto&... group) { Policy::emit(Form::restore(std::move(stored), arena), group..., out); }, groups);
+        std::apply([&](auto&... group) { Policy::emit(Form::restore(std::move(stored), arena), group..., out); },
+                   groups);
       });
     });
   }
@@ -212,7 +216,7 @@ class CogroupNode final : public PreparedNode<typename Policy::Out> {
   std::tuple<Chains...> chains_;  // kept: stable records look at their memory
 };
 
-// ---- what becomes of the values of a key ------------------------------------------------------------------------------
+// ---- what becomes of the values of a key ----------------------------------------------------------------------------
 
 /// (k, (all values here, all values there, …))
 template <class K, class... Vs>

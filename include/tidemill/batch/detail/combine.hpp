@@ -1,5 +1,5 @@
-// Keyed aggregation: every partition folds its own records first, in a staged table that is fed by the fused loop, and only
-// the partial results, one a key and partition, are exchanged.
+// Keyed aggregation: every partition folds its own records first, in a staged table that is fed by the fused loop, and
+// only the partial results, one a key and partition, are exchanged.
 #pragma once
 
 #include <algorithm>
@@ -133,8 +133,9 @@ class CombineNode final : public PreparedNode<std::pair<pair_key_t<typename Chai
     if (!in_place_ && !(inputs == 1 && outputs == 1)) {
       std::size_t entries = 0;
       for (const Partial& partial : partials) entries += partial.table->size();
-      for_each_partition_of(*this->scope(), outputs, entries,
-                            [&](std::size_t q) { merge_bucket(q, partials, parts[q], arenas[q], arenas[outputs + q]); });
+      for_each_partition_of(*this->scope(), outputs, entries, [&](std::size_t q) {
+        merge_bucket(q, partials, parts[q], arenas[q], arenas[outputs + q]);
+      });
     }
     if constexpr (borrows_v<C>) {
       // Accumulators may look at memory of the tables that made them.
@@ -175,13 +176,15 @@ class CombineNode final : public PreparedNode<std::pair<pair_key_t<typename Chai
     if (sources == 1) {  // every key is there once already
       out.reserve(only->buckets[q].size());
       for (const std::uint32_t slot : only->buckets[q]) {
-        only->table->take(slot, [&](auto&& key, C&& acc) { out.emplace_back(Form::restore(std::move(key), arena), std::move(acc)); });
+        only->table->take(
+            slot, [&](auto&& key, C&& acc) { out.emplace_back(Form::restore(std::move(key), arena), std::move(acc)); });
       }
       return;
     }
     Table merged{fold_};
     for (Partial& partial : partials) {
-      merged.absorb(*partial.table, partial.buckets[q], [&](C& mine, C&& theirs) { fold_.merge_combiners(mine, std::move(theirs)); });
+      merged.absorb(*partial.table, partial.buckets[q],
+                    [&](C& mine, C&& theirs) { fold_.merge_combiners(mine, std::move(theirs)); });
     }
     emit_all(merged, out, arena);
     merged_arena = std::move(merged.arena());
@@ -190,7 +193,8 @@ class CombineNode final : public PreparedNode<std::pair<pair_key_t<typename Chai
   static void emit_all(Table& table, std::vector<Out>& out, Arena& arena) {
     out.reserve(table.size());
     table.for_each_slot([&](std::uint32_t slot, std::uint32_t, const auto&) {
-      table.take(slot, [&](auto&& key, C&& acc) { out.emplace_back(Form::restore(std::move(key), arena), std::move(acc)); });
+      table.take(slot,
+                 [&](auto&& key, C&& acc) { out.emplace_back(Form::restore(std::move(key), arena), std::move(acc)); });
     });
   }
 

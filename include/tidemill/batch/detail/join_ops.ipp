@@ -1,6 +1,7 @@
 // Bodies of BatchOps: joins and cogroup. Included by batch.hpp.
 #pragma once
 
+#include "tidemill/batch/detail/batch_ops.ipp"
 #include "tidemill/batch/detail/cogroup.hpp"
 
 namespace tidemill {
@@ -8,7 +9,8 @@ namespace detail {
 
 /// The partitioner of a result of several inputs: the one asked for, else the largest that an input has, else by hash.
 template <class K, class... Chains>
-[[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_common_partitioner(const char* op, const Partitioning& wanted,
+[[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_common_partitioner(const char* op,
+                                                                              const Partitioning& wanted,
                                                                               const Chains&... chains) {
   if (wanted.partitioner()) {
     auto typed = std::dynamic_pointer_cast<const Partitioner<K>>(wanted.partitioner());

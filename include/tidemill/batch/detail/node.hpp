@@ -1,6 +1,6 @@
 // Where types are erased between the fused loops of a batch: a node yields the records of one partition in chunks. Wide
-// operators (those that need other partitions) do their work in `prepare`, on the thread that runs the action; `run` then
-// only reads, so partition tasks never wait for each other.
+// operators (those that need other partitions) do their work in `prepare`, on the thread that runs the action; `run`
+// then only reads, so partition tasks never wait for each other.
 #pragma once
 
 #include <cstddef>
@@ -91,11 +91,13 @@ class PreparedNode : public BatchNode<T> {
   void run(std::size_t partition, ChunkSink<T> sink) const final {
     if (const std::vector<T>& part = parts_[partition]; !part.empty()) sink(part);
   }
-  [[nodiscard]] std::optional<std::span<const T>> stored(std::size_t partition) const final { return parts_[partition]; }
+  [[nodiscard]] std::optional<std::span<const T>> stored(std::size_t partition) const final {
+    return parts_[partition];
+  }
 
  protected:
-  /// Fills `parts`; `arenas` keep what borrowing records look at. There is one empty vector and one empty arena for each
-  /// partition, also after an attempt that threw; more arenas may be added.
+  /// Fills `parts`; `arenas` keep what borrowing records look at. There is one empty vector and one empty arena for
+  /// each partition, also after an attempt that threw; more arenas may be added.
   virtual void build(std::vector<std::vector<T>>& parts, std::vector<Arena>& arenas) const = 0;
 
  private:
@@ -105,7 +107,17 @@ class PreparedNode : public BatchNode<T> {
   mutable std::vector<Arena> arenas_;
 };
 
-/// Calls `task(partition)`. What a user function throws comes back as UserCodeError with operator, partition and batch time.
+/// The surroundings of a batch made from several: those of the first input that belongs to an interval, so that an
+/// error says which one, else of the first.
+template <class First, class... Others>
+[[nodiscard]] const std::shared_ptr<const Scope>& common_scope(const First& first, const Others&... others) {
+  const std::shared_ptr<const Scope>* chosen = &first.scope();
+  ((chosen = (*chosen)->batch_time ? chosen : (others.scope()->batch_time ? &others.scope() : chosen)), ...);
+  return *chosen;
+}
+
+/// Calls `task(partition)`. What a user function throws comes back as UserCodeError with operator, partition and batch
+/// time.
 template <class Task>
 void for_one_partition_of(const Scope& scope, std::size_t partition, const Task& task) {
   try {

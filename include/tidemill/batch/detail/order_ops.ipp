@@ -5,6 +5,8 @@
 #include <iterator>
 #include <limits>
 
+#include "tidemill/batch/detail/batch_ops.ipp"
+#include "tidemill/batch/detail/join_ops.ipp"
 #include "tidemill/batch/detail/partition_nodes.hpp"
 #include "tidemill/batch/detail/sort.hpp"
 
@@ -24,9 +26,9 @@ template <class Less, class F, class Chain>
   using SortKey = std::remove_cvref_t<std::invoke_result_t<const F&, const T&>>;
   static_assert(std::predicate<const Less&, const SortKey&, const SortKey&>,
                 "sorting needs operator< for the key, or a function that compares two keys");
-  return Batch<T>{std::make_shared<const SortNode<Chain, F, Less>>(
-      chain, std::move(f), Before<Less>{op, order, std::move(less)},
-      partitions == 0 ? chain.node().partitions() : partitions)};
+  return Batch<T>{
+      std::make_shared<const SortNode<Chain, F, Less>>(chain, std::move(f), Before<Less>{op, order, std::move(less)},
+                                                       partitions == 0 ? chain.node().partitions() : partitions)};
 }
 
 /// Plan: by key, and then in order of the key.
@@ -127,20 +129,23 @@ template <class Self, class T>
 template <class F, class Less>
 Batch<T> BatchOps<Self, T>::sort_by(F f, Order order, std::size_t partitions, Less less) const {
   static_assert(std::invocable<const F&, const T&>, "sort_by: the function must take one record and return its key");
-  return detail::sorted("sort_by", self(), detail::share(std::move(f)), order, partitions, detail::share(std::move(less)));
+  return detail::sorted("sort_by", self(), detail::share(std::move(f)), order, partitions,
+                        detail::share(std::move(less)));
 }
 
 template <class Self, class T>
 template <class Less>
 Batch<T> BatchOps<Self, T>::sort_by_key(Order order, std::size_t partitions, Less less) const {
   static_assert(detail::PairLike<T>, "sort_by_key needs a batch of std::pair; call key_by first");
-  return detail::sorted("sort_by_key", self(), detail::FirstOfPair{}, order, partitions, detail::share(std::move(less)));
+  return detail::sorted("sort_by_key", self(), detail::FirstOfPair{}, order, partitions,
+                        detail::share(std::move(less)));
 }
 
 template <class Self, class T>
 template <class Less>
 Batch<T> BatchOps<Self, T>::repartition_and_sort_within_partitions(Partitioning partitions, Less less) const {
-  static_assert(detail::PairLike<T>, "repartition_and_sort_within_partitions needs a batch of std::pair; call key_by first");
+  static_assert(detail::PairLike<T>,
+                "repartition_and_sort_within_partitions needs a batch of std::pair; call key_by first");
   using K = detail::pair_key_t<T>;
   using Shared = detail::shared_t<Less>;
   using Plan = detail::SortedByKey<K, Shared>;

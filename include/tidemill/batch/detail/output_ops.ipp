@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "tidemill/batch/detail/batch_ops.ipp"
 #include "tidemill/core/codec.hpp"
 #include "tidemill/core/file_output.hpp"
 #include "tidemill/core/text_form.hpp"
@@ -24,15 +25,17 @@ TIDEMILL_INLINE void call_user_part(const char* op, const F& f) {
   }
 }
 
-/// The records of object files, a partition each. The files are listed when the number of partitions is first asked for,
-/// and read when an action needs them.
+/// The records of object files, a partition each. The files are listed when the number of partitions is first asked
+/// for, and read when an action needs them.
 template <class T>
 class ObjectFileNode final : public PreparedNode<T> {
  public:
   ObjectFileNode(std::shared_ptr<const Scope> scope, std::string path)
       : PreparedNode<T>{std::move(scope)}, path_{std::move(path)} {}
   [[nodiscard]] std::size_t partitions() const override { return std::max<std::size_t>(1, files().size()); }
-  [[nodiscard]] std::size_t size_hint() const override { return inline_records + 1; }  // files are worth the workers' help
+  [[nodiscard]] std::size_t size_hint() const override {
+    return inline_records + 1;
+  }  // files are worth the workers' help
 
  protected:
   void build(std::vector<std::vector<T>>& parts, std::vector<Arena>& arenas) const override {

@@ -1,5 +1,5 @@
-// Nodes that put partitions together or apart: unions, coalescing, the exchange that moves every record to the partition
-// where it belongs, and records that are numbered, sampled or paired by their place.
+// Nodes that put partitions together or apart: unions, coalescing, the exchange that moves every record to the
+// partition where it belongs, and records that are numbered, sampled or paired by their place.
 #pragma once
 
 #include <algorithm>
@@ -45,14 +45,14 @@ class ChunkBuffer {
   bool wanted_ = true;
 };
 
-/// Several batches as one: partition after partition, or, when all are partitioned alike, each partition of the result made
-/// of the partitions of that number.   Source: Spark `UnionRDD`, `PartitionerAwareUnionRDD`.
+/// Several batches as one: partition after partition, or, when all are partitioned alike, each partition of the result
+/// made of the partitions of that number.   Source: Spark `UnionRDD`, `PartitionerAwareUnionRDD`.
 template <class T>
 class UnionNode final : public BatchNode<T> {
  public:
   /// Pre: at least one input.
   explicit UnionNode(std::vector<NodePointer<T>> inputs)
-      : BatchNode<T>{inputs.front()->scope()}, inputs_{std::move(inputs)}, partitioner_{inputs_.front()->partitioner()} {
+      : BatchNode<T>{scope_of(inputs)}, inputs_{std::move(inputs)}, partitioner_{inputs_.front()->partitioner()} {
     for (const NodePointer<T>& input : inputs_) {
       const PartitionerRef theirs = input->partitioner();
       if (!partitioner_ || !theirs || !partitioner_->equals(*theirs)) partitioner_ = nullptr;
@@ -100,6 +100,13 @@ class UnionNode final : public BatchNode<T> {
     }
     TIDEMILL_ASSERT(false, "a union has as many partitions as its inputs together");
     return {};
+  }
+
+  [[nodiscard]] static const std::shared_ptr<const Scope>& scope_of(const std::vector<NodePointer<T>>& inputs) {
+    for (const NodePointer<T>& input : inputs) {
+      if (input->scope()->batch_time) return input->scope();
+    }
+    return inputs.front()->scope();
   }
 
   std::vector<NodePointer<T>> inputs_;
@@ -152,8 +159,8 @@ class NamedNode final : public BatchNode<T> {
 /// Every record in the partition that a plan gives it; inside a partition in batch order.
 ///
 /// `Plan`:  const char* op;  std::size_t partitions() const;  PartitionerRef partitioner() const;
-///          `begin(p)` makes what assigns the records of input partition p, one after the other: `std::size_t(const T&)`;
-///          `finish(std::vector<T>&)` has the last word on each partition of the result.
+///          `begin(p)` makes what assigns the records of input partition p, one after the other: `std::size_t(const
+///          T&)`; `finish(std::vector<T>&)` has the last word on each partition of the result.
 template <ChainLike Chain, class Plan>
 class ExchangeNode final : public PreparedNode<typename Chain::value_type> {
   using T = typename Chain::value_type;
@@ -347,7 +354,7 @@ class ZipNode final : public PreparedNode<std::pair<typename Left::value_type, t
 
  public:
   ZipNode(Left left, Right right)
-      : PreparedNode<Out>{left.node().scope()}, left_{std::move(left)}, right_{std::move(right)} {}
+      : PreparedNode<Out>{common_scope(left.node(), right.node())}, left_{std::move(left)}, right_{std::move(right)} {}
   [[nodiscard]] std::size_t partitions() const override { return left_.node().partitions(); }
   [[nodiscard]] std::size_t size_hint() const override { return left_.node().size_hint(); }
 
@@ -381,7 +388,7 @@ class CartesianNode final : public BatchNode<std::pair<A, B>> {
 
  public:
   CartesianNode(NodePointer<A> left, NodePointer<B> right)
-      : BatchNode<Out>{left->scope()}, left_{std::move(left)}, right_{std::move(right)} {}
+      : BatchNode<Out>{common_scope(*left, *right)}, left_{std::move(left)}, right_{std::move(right)} {}
   [[nodiscard]] std::size_t partitions() const override { return left_->partitions() * right_->partitions(); }
   void prepare() const override {
     left_->prepare();

@@ -1,6 +1,8 @@
 // Bodies of BatchOps: where records lie, and how long. Included by batch.hpp.
 #pragma once
 
+#include "tidemill/batch/detail/batch_ops.ipp"
+#include "tidemill/batch/detail/join_ops.ipp"
 #include "tidemill/batch/detail/partition_nodes.hpp"
 
 namespace tidemill {
@@ -28,8 +30,7 @@ Batch<T> BatchOps<Self, T>::repartition(std::size_t partitions) const {
 template <class Self, class T>
 Batch<T> BatchOps<Self, T>::coalesce(std::size_t partitions) const {
   detail::check_partitions(partitions);
-  return Batch<T>{
-      std::make_shared<const detail::CoalescedNode<T>>(detail::handle(self()).node_pointer(), partitions)};
+  return Batch<T>{std::make_shared<const detail::CoalescedNode<T>>(detail::handle(self()).node_pointer(), partitions)};
 }
 
 template <class Self, class T>
@@ -41,8 +42,7 @@ Batch<T> BatchOps<Self, T>::persist() const {
 
 template <class Self, class T>
 Batch<T> BatchOps<Self, T>::named(std::string name) const {
-  return Batch<T>{
-      std::make_shared<const detail::NamedNode<T>>(detail::handle(self()).node_pointer(), std::move(name))};
+  return Batch<T>{std::make_shared<const detail::NamedNode<T>>(detail::handle(self()).node_pointer(), std::move(name))};
 }
 
 }  // namespace tidemill

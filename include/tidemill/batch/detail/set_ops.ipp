@@ -4,7 +4,9 @@
 #include <array>
 #include <span>
 
+#include "tidemill/batch/detail/batch_ops.ipp"
 #include "tidemill/batch/detail/cogroup.hpp"
+#include "tidemill/batch/detail/join_ops.ipp"
 #include "tidemill/batch/detail/partition_nodes.hpp"
 
 namespace tidemill {
@@ -21,8 +23,10 @@ TIDEMILL_API void check_fraction(double fraction, bool with_replacement);
 template <class Self, class T>
 template <detail::ChainLike Other>
 Batch<T> BatchOps<Self, T>::union_with(const Other& other) const {
-  static_assert(std::is_same_v<T, typename Other::value_type>, "union_with: both batches must have records of one type");
-  std::vector<detail::NodePointer<T>> inputs{detail::handle(self()).node_pointer(), detail::handle(other).node_pointer()};
+  static_assert(std::is_same_v<T, typename Other::value_type>,
+                "union_with: both batches must have records of one type");
+  std::vector<detail::NodePointer<T>> inputs{detail::handle(self()).node_pointer(),
+                                             detail::handle(other).node_pointer()};
   return Batch<T>{std::make_shared<const detail::UnionNode<T>>(std::move(inputs))};
 }
 
@@ -38,8 +42,10 @@ auto BatchOps<Self, T>::distinct(std::size_t partitions) const {
 template <class Self, class T>
 template <detail::ChainLike Other>
 Batch<T> BatchOps<Self, T>::intersection(const Other& other, std::size_t partitions) const {
-  static_assert(std::is_same_v<T, typename Other::value_type>, "intersection: both batches must have records of one type");
-  static_assert(Key<T>, "intersection needs records with operator== and a hash; specialise tidemill::Hash for their type");
+  static_assert(std::is_same_v<T, typename Other::value_type>,
+                "intersection: both batches must have records of one type");
+  static_assert(Key<T>,
+                "intersection needs records with operator== and a hash; specialise tidemill::Hash for their type");
   return detail::cogrouped<detail::IntersectRecords<T>>("intersection", partitions,
                                                         detail::as_keys(self(), detail::Nothing{}),
                                                         detail::as_keys(other, detail::Nothing{}));
@@ -50,9 +56,8 @@ template <detail::ChainLike Other>
 Batch<T> BatchOps<Self, T>::subtract(const Other& other, std::size_t partitions) const {
   static_assert(std::is_same_v<T, typename Other::value_type>, "subtract: both batches must have records of one type");
   static_assert(Key<T>, "subtract needs records with operator== and a hash; specialise tidemill::Hash for their type");
-  return detail::cogrouped<detail::SubtractRecords<T>>("subtract", partitions,
-                                                       detail::as_keys(self(), detail::Nothing{}),
-                                                       detail::as_keys(other, detail::Nothing{}));
+  return detail::cogrouped<detail::SubtractRecords<T>>(
+      "subtract", partitions, detail::as_keys(self(), detail::Nothing{}), detail::as_keys(other, detail::Nothing{}));
 }
 
 template <class Self, class T>

@@ -1,6 +1,6 @@
-// Sorting over partitions: each input partition is sorted where it is, a sample of the sorted keys tells where to cut, and
-// the pieces between two cuts are merged into one partition of the result. The chain runs once, and the key is computed
-// once for each record.
+// Sorting over partitions: each input partition is sorted where it is, a sample of the sorted keys tells where to cut,
+// and the pieces between two cuts are merged into one partition of the result. The chain runs once, and the key is
+// computed once for each record.
 #pragma once
 
 #include <algorithm>
@@ -88,7 +88,8 @@ class SortNode final : public PreparedNode<typename Chain::value_type> {
     });
     std::vector<std::vector<std::size_t>> cuts;  // cuts[p][q]: where in items[p] partition q begins
     for_one_partition_of(*this->scope(), 0, [&](std::size_t) { cuts = find_cuts(items); });
-    for_each_partition_of(*this->scope(), partitions_, size_hint(), [&](std::size_t q) { merge(q, items, cuts, parts[q]); });
+    for_each_partition_of(*this->scope(), partitions_, size_hint(),
+                          [&](std::size_t q) { merge(q, items, cuts, parts[q]); });
     std::move(records_look_at.begin(), records_look_at.end(), std::back_inserter(arenas));
   }
 
@@ -125,7 +126,7 @@ class SortNode final : public PreparedNode<typename Chain::value_type> {
                      [this](const Item* a, const Item* b) { return before_(key_of(*a), key_of(*b)); });
     for (std::size_t q = 1; q < partitions_; ++q) {
       const std::size_t at = samples.size() * q / partitions_;
-      if (at == 0) continue;  // fewer samples than partitions: the first ones stay empty
+      if (at == 0) continue;                // fewer samples than partitions: the first ones stay empty
       const Item& last = *samples[at - 1];  // the last of partition q - 1, with all that equal it
       for (std::size_t p = 0; p < items.size(); ++p) {
         const auto end = std::upper_bound(items[p].begin(), items[p].end(), last, by_key());

@@ -41,12 +41,12 @@ class VectorNode final : public BatchNode<T> {
   std::size_t partitions_;
 };
 
-/// Each partition as the user's function turns it into a range. Kept, because the function sees it whole anyway and what
-/// it returns may look at it.
+/// Each partition as the user's function turns it into a range. Kept, because the function sees it whole anyway and
+/// what it returns may look at it.
 template <ChainLike Chain, class F>
 class MapPartitionsNode final
-    : public PreparedNode<
-          std::ranges::range_value_t<std::invoke_result_t<const F&, std::size_t, std::span<const typename Chain::value_type>>>> {
+    : public PreparedNode<std::ranges::range_value_t<
+          std::invoke_result_t<const F&, std::size_t, std::span<const typename Chain::value_type>>>> {
   using T = typename Chain::value_type;
 
  public:

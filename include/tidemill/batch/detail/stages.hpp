@@ -17,7 +17,7 @@
 
 namespace tidemill::detail {
 
-// ---- what a record is -------------------------------------------------------------------------------------------------
+// ---- what a record is -----------------------------------------------------------------------------------------------
 
 template <class T>
 struct PairTraits : std::false_type {};
@@ -33,14 +33,15 @@ using pair_key_t = typename PairTraits<T>::Key;
 template <class T>
 using pair_value_t = typename PairTraits<T>::Value;
 
-// ---- how long views in a record last ------------------------------------------------------------------------------------
+// ---- how long views in a record last --------------------------------------------------------------------------------
 //
-// A chain is *stable* when whatever its records look at lives as long as the batch; otherwise they may look at a temporary
-// of an earlier stage, and must be copied (`rehome`) wherever they have to wait. See docs/adr/0002-record-lifetimes.md.
+// A chain is *stable* when whatever its records look at lives as long as the batch; otherwise they may look at a
+// temporary of an earlier stage, and must be copied (`rehome`) wherever they have to wait. See
+// docs/adr/0002-record-lifetimes.md.
 
 /// Whether records of type U, made by a user function from records of type T, are stable.
-/// A view made from a view is taken to look at the same memory. A view made from a record that owns memory looks into that
-/// record, which may be a temporary. A view made from a number can only look at something that the function keeps.
+/// A view made from a view is taken to look at the same memory. A view made from a record that owns memory looks into
+/// that record, which may be a temporary. A view made from a number can only look at something that the function keeps.
 template <class T, class U>
 consteval bool stays_stable(bool input_is_stable) {
   constexpr bool holds_no_memory =
@@ -48,10 +49,10 @@ consteval bool stays_stable(bool input_is_stable) {
   return !borrows_v<U> || (input_is_stable && holds_no_memory);
 }
 
-// ---- user functions ----------------------------------------------------------------------------------------------------
+// ---- user functions -------------------------------------------------------------------------------------------------
 
-/// A callable that is cheap to copy: itself when it is small and trivial, else a shared one. Chains and batches are copied
-/// each interval, what a lambda captured must not be.
+/// A callable that is cheap to copy: itself when it is small and trivial, else a shared one. Chains and batches are
+/// copied each interval, what a lambda captured must not be.
 template <class F>
 class SharedFunction {
  public:
@@ -71,8 +72,7 @@ template <class F>
 inline constexpr bool is_shared_function<SharedFunction<F>> = true;
 
 template <class F>
-inline constexpr bool is_cheap_function =
-    is_shared_function<F> || (std::is_trivially_copyable_v<F> && sizeof(F) <= 64);
+inline constexpr bool is_cheap_function = is_shared_function<F> || (std::is_trivially_copyable_v<F> && sizeof(F) <= 64);
 
 template <class F>
 [[nodiscard]] auto share(F&& f) {
@@ -100,7 +100,7 @@ TIDEMILL_INLINE decltype(auto) call_user(const char* op, const F& f, Args&&... a
   }
 }
 
-// ---- stages --------------------------------------------------------------------------------------------------------------
+// ---- stages ---------------------------------------------------------------------------------------------------------
 
 struct Identity {
   template <class R, class Emit>
@@ -115,9 +115,8 @@ struct Then {
   [[no_unique_address]] Second second;
   template <class R, class Emit>
   TIDEMILL_INLINE void operator()(R&& record, Emit&& emit) const {
-    first(std::forward<R>(record), [&](auto&& next) TIDEMILL_INLINE_LAMBDA {
-      second(std::forward<decltype(next)>(next), emit);
-    });
+    first(std::forward<R>(record),
+          [&](auto&& next) TIDEMILL_INLINE_LAMBDA { second(std::forward<decltype(next)>(next), emit); });
   }
 };
 
@@ -170,6 +169,23 @@ TIDEMILL_INLINE void emit_range(Range&& range, Emit&& emit) {
   }
 }
 
+/// emit_range for what the user's function returned. A view may compute its elements as it goes, by functions of the
+/// user that may throw; what later stages throw has its label already.
+template <class Range, class Emit>
+TIDEMILL_INLINE void emit_user_range(const char* op, Range&& range, Emit&& emit) {
+  if constexpr (std::ranges::contiguous_range<Range> || !std::ranges::view<std::remove_cvref_t<Range>>) {
+    emit_range(std::forward<Range>(range), emit);
+  } else {
+    try {
+      emit_range(std::forward<Range>(range), emit);
+    } catch (const Error&) {
+      throw;
+    } catch (...) {
+      throw_user_failure(op);
+    }
+  }
+}
+
 /// The form in which the function returns a range.
 template <class F>
 struct FlatMap {
@@ -177,7 +193,7 @@ struct FlatMap {
   template <class R, class Emit>
   TIDEMILL_INLINE void operator()(R&& record, Emit&& emit) const {
     auto&& range = call_user("flat_map", f, std::forward<R>(record));
-    emit_range(std::forward<decltype(range)>(range), emit);
+    emit_user_range("flat_map", std::forward<decltype(range)>(range), emit);
   }
 };
 
@@ -225,7 +241,7 @@ struct FlatMapValues {
     using K = pair_key_t<std::remove_cvref_t<R>>;
     auto&& range = call_user("flat_map_values", f, std::forward<R>(record).second);
     using U = typename RangeElement<decltype(range)>::Value;
-    emit_range(std::forward<decltype(range)>(range), [&](auto&& value) TIDEMILL_INLINE_LAMBDA {
+    emit_user_range("flat_map_values", std::forward<decltype(range)>(range), [&](auto&& value) TIDEMILL_INLINE_LAMBDA {
       emit(std::pair<K, U>{record.first, std::forward<decltype(value)>(value)});
     });
   }
