@@ -14,7 +14,7 @@
 #include "common/allocation_counter.hpp"
 #include "common/race.hpp"
 #include "common/text.hpp"
-#include "tidemill/batch/batch.hpp"
+#include "tidemill/tidemill.hpp"
 
 namespace tidemill::bench {
 namespace {

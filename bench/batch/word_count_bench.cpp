@@ -17,8 +17,7 @@
 #include "common/race.hpp"
 #include "common/settings.hpp"
 #include "common/text.hpp"
-#include "tidemill/batch/batch.hpp"
-#include "tidemill/batch/split.hpp"
+#include "tidemill/tidemill.hpp"
 
 namespace tidemill::bench {
 namespace {

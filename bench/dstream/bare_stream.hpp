@@ -10,8 +10,8 @@
 #include <functional>
 #include <mutex>
 #include <span>
-#include <thread>
 #include <sys/prctl.h>
+#include <thread>
 #include <time.h>
 #include <utility>
 #include <vector>
