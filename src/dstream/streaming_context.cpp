@@ -23,14 +23,17 @@ StreamingContext::StreamingContext(const Context& context, OnArrival gate, Optio
 
 StreamingContext::~StreamingContext() { engine_->shut_down(); }
 
-DStream<std::string_view> StreamingContext::socket_text_stream(std::string host, std::uint16_t port, SocketOptions options) {
+DStream<std::string_view> StreamingContext::socket_text_stream(std::string host, std::uint16_t port,
+                                                               SocketOptions options) {
   auto input = make_socket_text_input(context_.runtime(), std::move(host), port, std::move(options));
   return source<std::string_view>("socket_text", input, [engine = engine_.get(), input](Time t) {
-    return detail::text_blocks_batch(engine->scope_of(t), input->take_cut(), engine->runtime()->executor->parallelism());
+    return detail::text_blocks_batch(engine->scope_of(t), input->take_cut(),
+                                     engine->runtime()->executor->parallelism());
   });
 }
 
-DStream<std::string_view> StreamingContext::text_file_stream(std::filesystem::path directory, DirectoryOptions options) {
+DStream<std::string_view> StreamingContext::text_file_stream(std::filesystem::path directory,
+                                                             DirectoryOptions options) {
   const std::size_t max_line_bytes = options.max_line_bytes;
   auto input = make_directory_input(context_.runtime(), std::move(directory), std::move(options));
   return source<std::string_view>("text_file", input, [engine = engine_.get(), input, max_line_bytes](Time t) {
@@ -42,11 +45,13 @@ DStream<std::string_view> StreamingContext::text_file_stream(std::filesystem::pa
 DStream<std::span<const std::byte>> StreamingContext::binary_records_stream(std::filesystem::path directory,
                                                                             std::size_t record_length,
                                                                             DirectoryOptions options) {
-  if (record_length == 0) throw ConfigError("binary_records_stream was given a record length of 0; give at least 1 byte");
+  if (record_length == 0)
+    throw ConfigError("binary_records_stream was given a record length of 0; give at least 1 byte");
   auto input = make_directory_input(context_.runtime(), std::move(directory), std::move(options));
-  return source<std::span<const std::byte>>("binary_records", input, [engine = engine_.get(), input, record_length](Time t) {
-    return detail::binary_records_batch(engine->scope_of(t), input->take_cut(), record_length);
-  });
+  return source<std::span<const std::byte>>(
+      "binary_records", input, [engine = engine_.get(), input, record_length](Time t) {
+        return detail::binary_records_batch(engine->scope_of(t), input->take_cut(), record_length);
+      });
 }
 
 }  // namespace tidemill

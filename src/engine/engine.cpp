@@ -1,11 +1,11 @@
 #include "tidemill/engine/engine.hpp"
 
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <iostream>
+#include <limits>
+#include <sys/prctl.h>
 #include <thread>
 #include <utility>
 
@@ -44,11 +44,13 @@ class StreamingEngine::Impl final : public InputHost {
     if (options_.on_arrival.min_interval < Duration::zero())
       throw ConfigError("min_interval must not be negative, and it is " + to_string(options_.on_arrival.min_interval));
     if (options_.graceful_stop_timeout && *options_.graceful_stop_timeout <= Duration::zero())
-      throw ConfigError("graceful_stop_timeout must be positive, and it is " + to_string(*options_.graceful_stop_timeout));
+      throw ConfigError("graceful_stop_timeout must be positive, and it is " +
+                        to_string(*options_.graceful_stop_timeout));
   }
 
   ~Impl() override {
-    if (thread_.joinable()) thread_.detach();  // only when the context was destroyed by this very thread, which ends here
+    if (thread_.joinable())
+      thread_.detach();  // only when the context was destroyed by this very thread, which ends here
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -57,9 +59,10 @@ class StreamingEngine::Impl final : public InputHost {
 
   void check_can_change(const char* what) const {
     if (const StreamingState now = state(); now != StreamingState::initialized)
-      throw PlanError("illegal_state", std::string{what} + " was called on a context that is " + std::string{to_string(now)} +
-                                           "; inputs, transformations and output operations are added before start(), "
-                                           "and a stopped context cannot be used again",
+      throw PlanError("illegal_state",
+                      std::string{what} + " was called on a context that is " + std::string{to_string(now)} +
+                          "; inputs, transformations and output operations are added before start(), "
+                          "and a stopped context cannot be used again",
                       {.application = runtime_->app_name, .op = what, .batch_time = {}, .partition = {}, .offset = {}});
   }
 
@@ -79,7 +82,9 @@ class StreamingEngine::Impl final : public InputHost {
 
   [[nodiscard]] const std::shared_ptr<Runtime>& runtime() const noexcept override { return runtime_; }
   [[nodiscard]] WakeUp* arrival_bell() noexcept override { return gate_is_on_arrival() ? &bell_ : nullptr; }
-  [[nodiscard]] Duration batch_interval() const noexcept override { return options_.interval.value_or(Duration::zero()); }
+  [[nodiscard]] Duration batch_interval() const noexcept override {
+    return options_.interval.value_or(Duration::zero());
+  }
   [[nodiscard]] IoService& io() override {
     const std::scoped_lock lock{mutex_};
     if (!io_) io_ = std::make_unique<IoService>(runtime_);
@@ -90,12 +95,12 @@ class StreamingEngine::Impl final : public InputHost {
     tell(&StreamingListener::on_receiver_started, id, name, {});
   }
   void receiver_error(std::size_t id, const std::string& name, const std::string& message) noexcept override {
-    runtime_->log(LogLevel::warning, name + ": " + message);
+    log(LogLevel::warning, [&] { return name + ": " + message; });
     receiver_errors_.fetch_add(1, std::memory_order_relaxed);
     tell(&StreamingListener::on_receiver_error, id, name, message);
   }
   void receiver_stopped(std::size_t id, const std::string& name, const std::string& message) noexcept override {
-    runtime_->log(LogLevel::info, name + " stopped" + (message.empty() ? "" : ": " + message));
+    log(LogLevel::info, [&] { return name + " stopped" + (message.empty() ? "" : ": " + message); });
     tell(&StreamingListener::on_receiver_stopped, id, name, message);
   }
 
@@ -121,13 +126,16 @@ class StreamingEngine::Impl final : public InputHost {
     return scope_;
   }
 
+  [[nodiscard]] Time cut_until() const noexcept { return cut_until_; }
+
   [[nodiscard]] StreamingMetrics metrics() const {
     StreamingMetrics snapshot;
     {
       const std::scoped_lock lock{metrics_mutex_};
       snapshot = metrics_;
     }
-    snapshot.receivers = inputs_.size();
+    snapshot.receivers = static_cast<std::size_t>(
+        std::count_if(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->is_receiver(); }));
     snapshot.receiver_errors = receiver_errors_.load(std::memory_order_relaxed);
     snapshot.running_batches = running_.load(std::memory_order_acquire) ? 1 : 0;
     if (state() == StreamingState::active) {
@@ -153,7 +161,8 @@ class StreamingEngine::Impl final : public InputHost {
         runtime_->log(LogLevel::warning, "start() was called on a context that is active already; nothing was done");
         return;
       case StreamingState::stopped:
-        throw PlanError("illegal_state", "start() was called on a context that is stopped; make a new StreamingContext");
+        throw PlanError("illegal_state",
+                        "start() was called on a context that is stopped; make a new StreamingContext");
       case StreamingState::initialized: break;
     }
     if (outputs_.empty()) {
@@ -173,18 +182,19 @@ class StreamingEngine::Impl final : public InputHost {
     }
     last_batch_ = zero_time();
     last_end_ = Time::min();
-    {
-      const std::scoped_lock lock{mutex_};
-      events_.push_back([now](StreamingListener& listener) { listener.on_streaming_started(now); });
-    }
+    cut_until_ = zero_time();
     state_.store(StreamingState::active, std::memory_order_release);
     if (runtime_->own_workers != nullptr) runtime_->own_workers->retain();
-    std::size_t started = 0;
     try {
-      for (; started < inputs_.size(); ++started) inputs_[started]->start(*this, started);
+      for (; inputs_started_ < inputs_.size(); ++inputs_started_)
+        inputs_[inputs_started_]->start(*this, inputs_started_);
+      {
+        const std::scoped_lock lock{mutex_};
+        events_.insert(events_.begin(), [now](StreamingListener& listener) { listener.on_streaming_started(now); });
+      }
       if (drive_ == Drive::own_thread) thread_ = std::thread{[this, self = std::move(self)] { run(); }};
     } catch (...) {
-      for (std::size_t i = 0; i < started; ++i) inputs_[i]->stop();
+      const DrivingThread driving{*this};
       finish();
       throw;
     }
@@ -192,8 +202,9 @@ class StreamingEngine::Impl final : public InputHost {
 
   bool step() {
     if (drive_ != Drive::by_host && state() == StreamingState::active)
-      throw PlanError("illegal_state", "step() was called on a context that runs its own thread; start it with "
-                                       "start(Drive::by_host) to run its batches yourself");
+      throw PlanError("illegal_state",
+                      "step() was called on a context that runs its own thread; start it with "
+                      "start(Drive::by_host) to run its batches yourself");
     if (state() == StreamingState::initialized)
       throw PlanError("illegal_state", "step() was called before start(Drive::by_host)");
     if (on_driving_thread())
@@ -201,8 +212,8 @@ class StreamingEngine::Impl final : public InputHost {
     const std::scoped_lock life{life_mutex_};
     if (state() == StreamingState::stopped) return false;
     const DrivingThread driving{*this};
-    const Turn turn = take_turn(false);
-    if (turn == Turn::ended) finish();
+    const Turn turn = take_turn_or_report(false);
+    if (turn == Turn::ended || dispose_at_end_) finish();
     return turn == Turn::ran_batch;
   }
 
@@ -210,7 +221,7 @@ class StreamingEngine::Impl final : public InputHost {
     if (state() != StreamingState::active) return std::nullopt;
     if (options_.interval) return next_tick();
     if (!anything_pending()) return std::nullopt;
-    return runtime_->clock->now();
+    return std::max(runtime_->clock->now(), Time{Duration{pause_ends_.load(std::memory_order_acquire)}});
   }
 
   void request_stop(StopMode mode) {
@@ -223,9 +234,10 @@ class StreamingEngine::Impl final : public InputHost {
 
   bool stop(StopMode mode) {
     if (on_driving_thread())
-      throw PlanError("illegal_state",
-                      "stop() was called from a listener or an output operation, whose batch it would have to wait for; "
-                      "call request_stop() there");
+      throw PlanError(
+          "illegal_state",
+          "stop() was called from a listener or an output operation, whose batch it would have to wait for; "
+          "call request_stop() there");
     const std::scoped_lock life{life_mutex_};
     switch (state()) {
       case StreamingState::initialized:
@@ -246,8 +258,9 @@ class StreamingEngine::Impl final : public InputHost {
       thread_.join();
     } else {
       const DrivingThread driving{*this};
-      while (take_turn(true) != Turn::ended) {
-      }
+      Turn turn = take_turn_or_report(true);
+      while (turn == Turn::ran_batch || turn == Turn::idle) turn = take_turn_or_report(true);
+      if (turn == Turn::failed) drained_ = false;
       finish();
     }
     return drained_;
@@ -263,16 +276,23 @@ class StreamingEngine::Impl final : public InputHost {
     try {
       if (state() == StreamingState::active) {
         stop(StopMode::immediate);
-      } else if (const std::scoped_lock life{life_mutex_}; thread_.joinable()) {
-        thread_.join();
+      } else {
+        const std::scoped_lock life{life_mutex_};
+        if (thread_.joinable()) thread_.join();
+        // Streams that live on must not build on a graph that is gone.
+        if (state() == StreamingState::initialized) end(StreamingState::stopped);
       }
     } catch (...) {
-      runtime_->log(LogLevel::error, "stopping a context failed: " + describe(std::current_exception()));
+      log(LogLevel::error, [] { return "stopping a context failed: " + describe(std::current_exception()); });
     }
     dispose();
   }
 
   bool await_termination(std::optional<std::chrono::nanoseconds> timeout) {
+    if (!timeout && on_driving_thread())
+      throw PlanError("illegal_state",
+                      "await_termination() was called from a listener or an output operation, which would "
+                      "wait for itself; call it from another thread");
     std::unique_lock lock{mutex_};
     const auto over = [this] { return ended_ || first_error_; };
     if (timeout) {
@@ -282,6 +302,11 @@ class StreamingEngine::Impl final : public InputHost {
     }
     if (first_error_) std::rethrow_exception(first_error_);
     return true;
+  }
+
+  std::exception_ptr take_last_error() noexcept {
+    const std::scoped_lock lock{mutex_};
+    return std::exchange(last_error_, nullptr);
   }
 
   void when_terminated(std::function<void(std::exception_ptr)> done) {
@@ -320,13 +345,14 @@ class StreamingEngine::Impl final : public InputHost {
 
   [[nodiscard]] Time zero_time() const noexcept { return Time{Duration{zero_.load(std::memory_order_acquire)}}; }
 
-  std::recursive_mutex graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
+  std::recursive_mutex
+      graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
   std::vector<std::shared_ptr<GraphNode>> nodes_;
   std::vector<std::shared_ptr<OutputOperation>> outputs_;  // fixed at start
   Duration remember_{0};
 
  private:
-  enum class Turn { ran_batch, idle, ended };
+  enum class Turn { ran_batch, idle, ended, failed };
 
   // Says which thread drives, for as long as it does.
   class DrivingThread {
@@ -340,9 +366,29 @@ class StreamingEngine::Impl final : public InputHost {
     Impl& impl_;
   };
 
+  // Says that a batch runs, for as long as it does, and when it ended.
+  class Running {
+   public:
+    explicit Running(Impl& impl) : impl_{impl} { impl_.running_.store(true, std::memory_order_release); }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() {
+      impl_.last_end_ = impl_.runtime_->clock->now();
+      impl_.running_.store(false, std::memory_order_release);
+    }
+
+   private:
+    Impl& impl_;
+  };
+
   struct Task {
     Time when;
     std::function<void()> run;
+  };
+
+  struct Job {
+    std::size_t id;  // of the output operation, in order of registration
+    OutputOperation* output;
   };
 
   [[nodiscard]] bool on_driving_thread() const noexcept { return driving_.load() == std::this_thread::get_id(); }
@@ -359,13 +405,23 @@ class StreamingEngine::Impl final : public InputHost {
     prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
     const DrivingThread driving{*this};
     try {
-      for (Turn turn = take_turn(false); turn != Turn::ended; turn = take_turn(false)) {
-        if (turn == Turn::idle) runtime_->clock->wait_until(wake_time(), bell_);
+      for (Turn turn = take_turn_or_report(false); turn != Turn::ended; turn = take_turn_or_report(false)) {
+        if (turn != Turn::ran_batch) runtime_->clock->wait_until(wake_time(), bell_);
       }
     } catch (...) {
       report(std::current_exception());
     }
     finish();
+  }
+
+  // A turn that fails, which takes that memory ran out between user functions, costs what it was about and nothing else.
+  Turn take_turn_or_report(bool hurry) noexcept {
+    try {
+      return take_turn(hurry);
+    } catch (...) {
+      report(std::current_exception());
+      return Turn::failed;
+    }
   }
 
   // One round of the loop: what has to be told, tasks that are due, the stop if it was asked for, then at most one batch.
@@ -385,24 +441,29 @@ class StreamingEngine::Impl final : public InputHost {
     }
     if (stop == StopMode::graceful && !draining_) {
       draining_ = true;
-      drain_deadline_ = runtime_->clock->now() + graceful_stop_timeout();
+      drain_began_ = runtime_->clock->now();
+      drain_deadline_ = drain_began_ + graceful_stop_timeout();
       stop_inputs();
     }
     const Time now = runtime_->clock->now();
+    if (draining_) {
+      // Ticks that had passed have their batches; later ones only as long as there is something for them.
+      const bool ticks_are_due = options_.interval && next_tick() <= drain_began_;
+      drained_ = !ticks_are_due && !anything_pending();
+      if (drained_) return Turn::ended;
+      if (now >= drain_deadline_) {
+        log(LogLevel::error, [this] {
+          return "the graceful stop took longer than " + to_string(graceful_stop_timeout()) +
+                 "; what had not been batched is dropped";
+        });
+        return Turn::ended;
+      }
+    }
     if (const std::optional<Time> due = due_batch(now, hurry && draining_)) {
       run_batch(*due, now);
       return Turn::ran_batch;
     }
-    if (!draining_) return Turn::idle;
-    if (!anything_pending()) {
-      drained_ = true;
-      return Turn::ended;
-    }
-    if (now < drain_deadline_) return Turn::idle;
-    drained_ = false;
-    runtime_->log(LogLevel::error, "the graceful stop took longer than " + to_string(graceful_stop_timeout()) +
-                                       "; what had not been batched is dropped");
-    return Turn::ended;
+    return Turn::idle;
   }
 
   [[nodiscard]] Duration graceful_stop_timeout() const noexcept {
@@ -417,7 +478,8 @@ class StreamingEngine::Impl final : public InputHost {
       return std::nullopt;
     }
     if (!anything_pending()) return std::nullopt;
-    if (!hurry && now < last_batch_ + options_.on_arrival.min_interval) return std::nullopt;
+    const Duration pause = options_.on_arrival.min_interval;
+    if (!hurry && pause != Duration::zero() && now < last_batch_ + pause) return std::nullopt;
     return std::max(now, last_batch_ + Duration{1});
   }
 
@@ -441,57 +503,59 @@ class StreamingEngine::Impl final : public InputHost {
     // A batch that an earlier one held up was due at its tick.
     info.submission_time = options_.interval && last_end_ > t ? t : now;
     last_batch_ = t;
-    if (options_.interval) next_tick_.store((t + *options_.interval).time_since_epoch().count(), std::memory_order_release);
+    pause_ends_.store((t + options_.on_arrival.min_interval).time_since_epoch().count(), std::memory_order_release);
+    if (options_.interval)
+      next_tick_.store((t + *options_.interval).time_since_epoch().count(), std::memory_order_release);
 
-    running_.store(true, std::memory_order_release);
-    const std::vector<OutputOperation*> jobs = generate(t, info);
+    const Running running{*this};
+    const std::vector<Job> jobs = generate(t, info);
     count_submitted(info);
     if (!jobs.empty()) run_jobs(jobs, info);
     {
       const std::scoped_lock lock{graph_mutex_};
       for (const auto& node : nodes_) node->forget(t - std::max(remember_, node->slide()));
     }
-    last_end_ = runtime_->clock->now();
-    running_.store(false, std::memory_order_release);
   }
 
   // Cuts the inputs and asks every output operation for its job. When one fails the batch has no jobs. [L15]
-  std::vector<OutputOperation*> generate(Time t, BatchInfo& info) {
-    std::vector<OutputOperation*> jobs;
+  std::vector<Job> generate(Time t, BatchInfo& info) {
+    std::vector<Job> jobs;
     const std::scoped_lock lock{graph_mutex_};
     const std::size_t max_records =
         options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
     try {
       info.inputs.reserve(inputs_.size());
       for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
+      cut_until_ = t;
+      for (const auto& node : nodes_) node->on_cut(t);
       jobs.reserve(outputs_.size());
-      for (const auto& output : outputs_) {
-        if (output->generate(t)) jobs.push_back(output.get());
+      for (std::size_t id = 0; id < outputs_.size(); ++id) {
+        if (outputs_[id]->generate(t)) jobs.push_back({id, outputs_[id].get()});
       }
     } catch (...) {
-      report(with_context(
-          {.application = runtime_->app_name, .op = {}, .batch_time = t, .partition = {}, .offset = {}}));
-      for (OutputOperation* job : jobs) job->discard();
+      report(
+          with_context({.application = runtime_->app_name, .op = {}, .batch_time = t, .partition = {}, .offset = {}}));
+      for (const Job& job : jobs) job.output->discard();
       jobs.clear();
     }
     return jobs;
   }
 
-  void run_jobs(const std::vector<OutputOperation*>& jobs, BatchInfo& info) {
+  void run_jobs(const std::vector<Job>& jobs, BatchInfo& info) {
     tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
     info.processing_start_time = runtime_->clock->now();
     tell_listeners([&](StreamingListener& listener) { listener.on_batch_started(info); });
     bool failed = false;
     info.outputs.reserve(jobs.size());
-    for (std::size_t id = 0; id < jobs.size(); ++id) {
+    for (const Job& job : jobs) {
       OutputOperationInfo& output = info.outputs.emplace_back();
       output.batch_time = info.batch_time;
-      output.id = id;
-      output.name = jobs[id]->name();
-      output.start_time = id == 0 ? info.processing_start_time : runtime_->clock->now();
+      output.id = job.id;
+      output.name = job.output->name();
+      output.start_time = info.outputs.size() == 1 ? info.processing_start_time : runtime_->clock->now();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
       try {
-        jobs[id]->run(info.batch_time);
+        job.output->run(info.batch_time);
       } catch (...) {
         const std::exception_ptr error = with_context({.application = runtime_->app_name,
                                                        .op = output.name,
@@ -527,7 +591,8 @@ class StreamingEngine::Impl final : public InputHost {
     {
       const std::scoped_lock lock{mutex_};
       if (tasks_.empty()) return;
-      const auto later = std::stable_partition(tasks_.begin(), tasks_.end(), [now](const Task& t) { return t.when <= now; });
+      const auto later =
+          std::stable_partition(tasks_.begin(), tasks_.end(), [now](const Task& t) { return t.when <= now; });
       due.assign(std::make_move_iterator(tasks_.begin()), std::make_move_iterator(later));
       tasks_.erase(tasks_.begin(), later);
     }
@@ -548,7 +613,7 @@ class StreamingEngine::Impl final : public InputHost {
       if (std::exchange(inputs_stopped_, true)) return;
       tasks_.clear();
     }
-    for (const auto& input : inputs_) input->stop();
+    for (std::size_t i = 0; i < inputs_started_; ++i) inputs_[i]->stop();
   }
 
   void finish() noexcept {
@@ -577,19 +642,27 @@ class StreamingEngine::Impl final : public InputHost {
     call_waiters(waiters, nullptr);
   }
 
+  // Every error is logged; the first is kept for those who wait for the end.
   void report(const std::exception_ptr& error) noexcept {
+    log(LogLevel::error, [&] { return describe(error); });
     std::vector<std::function<void(std::exception_ptr)>> waiters;
     {
       const std::scoped_lock lock{mutex_};
+      last_error_ = error;
       if (first_error_) return;
       first_error_ = error;
       waiters.swap(waiters_);
     }
     changed_.notify_all();
     call_waiters(waiters, error);
+  }
+
+  // Logs what `text()` returns; without memory for it the line is lost, and nothing else.
+  template <class Text>
+  void log(LogLevel level, const Text& text) const noexcept {
     try {
-      runtime_->log(LogLevel::error, describe(error));
-    } catch (...) {  // no memory for the text: the error itself is kept
+      runtime_->log(level, text());
+    } catch (...) {
     }
   }
 
@@ -612,7 +685,8 @@ class StreamingEngine::Impl final : public InputHost {
     if (!has_listeners_.load(std::memory_order_acquire)) return;
     try {
       const std::scoped_lock lock{mutex_};
-      events_.push_back([event, info = ReceiverInfo{id, name, message}](StreamingListener& listener) { (listener.*event)(info); });
+      events_.push_back(
+          [event, info = ReceiverInfo{id, name, message}](StreamingListener& listener) { (listener.*event)(info); });
     } catch (...) {
       return;  // no memory: the event is lost, the stream is not
     }
@@ -659,6 +733,7 @@ class StreamingEngine::Impl final : public InputHost {
   std::atomic<std::thread::id> driving_ = {};
   std::atomic<Duration::rep> zero_ = 0;
   std::atomic<Duration::rep> next_tick_ = 0;
+  std::atomic<Duration::rep> pause_ends_ = std::numeric_limits<Duration::rep>::min();  // on_arrival: no batch before
   std::atomic<bool> running_ = false;
   std::atomic<bool> has_listeners_ = false;
   std::atomic<std::uint64_t> receiver_errors_ = 0;
@@ -668,16 +743,19 @@ class StreamingEngine::Impl final : public InputHost {
   Drive drive_ = Drive::own_thread;
   std::thread thread_;
   std::vector<std::shared_ptr<Input>> inputs_;  // shared with the streams that take their blocks
+  std::size_t inputs_started_ = 0;              // the first so many
 
   // The driving thread's own.
   Time last_batch_;
   Time last_end_;
+  Time drain_began_;
   Time drain_deadline_;
   bool draining_ = false;
   bool drained_ = true;  // read by stop() after the thread has ended
   bool dispose_at_end_ = false;
 
   std::shared_ptr<const Scope> scope_;  // guarded by graph_mutex_
+  Time cut_until_;                      // likewise
 
   mutable std::mutex metrics_mutex_;
   StreamingMetrics metrics_;  // guarded by metrics_mutex_
@@ -685,9 +763,10 @@ class StreamingEngine::Impl final : public InputHost {
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::optional<StopMode> stop_requested_;
-  bool inputs_stopped_ = false;
+  bool inputs_stopped_ = false;  // and none is scheduled for any more
   bool ended_ = false;
   std::exception_ptr first_error_;
+  std::exception_ptr last_error_;
   std::vector<std::function<void(std::exception_ptr)>> waiters_;
   std::vector<Task> tasks_;
   std::vector<std::function<void(StreamingListener&)>> events_;
@@ -724,6 +803,7 @@ bool StreamingEngine::gate_is_on_arrival() const noexcept { return impl_->gate_i
 StreamingState StreamingEngine::state() const noexcept { return impl_->state(); }
 Time StreamingEngine::zero_time() const noexcept { return impl_->zero_time(); }
 std::shared_ptr<const Scope> StreamingEngine::scope_of(Time t) { return impl_->scope_of(t); }
+Time StreamingEngine::cut_until() const noexcept { return impl_->cut_until(); }
 std::recursive_mutex& StreamingEngine::graph_mutex() noexcept { return impl_->graph_mutex_; }
 
 void StreamingEngine::start(Drive drive) { impl_->start(drive, shared_from_this()); }
@@ -732,15 +812,25 @@ bool StreamingEngine::step() {
   return impl_->step();
 }
 std::optional<Time> StreamingEngine::next_batch_time() const { return impl_->next_batch_time(); }
-bool StreamingEngine::stop(StopMode mode) { return impl_->stop(mode); }
+bool StreamingEngine::stop(StopMode mode) {
+  const auto self = shared_from_this();  // as in step
+  return impl_->stop(mode);
+}
 void StreamingEngine::request_stop(StopMode mode) { impl_->request_stop(mode); }
 bool StreamingEngine::await_termination(std::optional<std::chrono::nanoseconds> timeout) {
   return impl_->await_termination(timeout);
 }
-void StreamingEngine::when_terminated(std::function<void(std::exception_ptr)> done) { impl_->when_terminated(std::move(done)); }
+std::exception_ptr StreamingEngine::take_last_error() noexcept { return impl_->take_last_error(); }
+void StreamingEngine::when_terminated(std::function<void(std::exception_ptr)> done) {
+  impl_->when_terminated(std::move(done));
+}
 void StreamingEngine::shut_down() noexcept { impl_->shut_down(); }
-void StreamingEngine::add_listener(std::shared_ptr<StreamingListener> listener) { impl_->add_listener(std::move(listener)); }
-void StreamingEngine::remove_listener(const std::shared_ptr<StreamingListener>& listener) { impl_->remove_listener(listener); }
+void StreamingEngine::add_listener(std::shared_ptr<StreamingListener> listener) {
+  impl_->add_listener(std::move(listener));
+}
+void StreamingEngine::remove_listener(const std::shared_ptr<StreamingListener>& listener) {
+  impl_->remove_listener(listener);
+}
 StreamingMetrics StreamingEngine::metrics() const { return impl_->metrics(); }
 
 }  // namespace tidemill::detail

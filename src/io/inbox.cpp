@@ -3,6 +3,19 @@
 #include "tidemill/core/error.hpp"
 
 namespace tidemill::detail {
+namespace {
+
+// A producer that cannot even post its work must not take the records of a batch with it, or the others' turn.
+void call_all(const std::vector<std::function<void()>>& calls) noexcept {
+  for (const auto& call : calls) {
+    try {
+      call();
+    } catch (...) {
+    }
+  }
+}
+
+}  // namespace
 
 InboxBase::InboxBase(std::shared_ptr<Clock> clock, InboxLimits limits) : clock_{std::move(clock)}, limits_{limits} {
   if (limits.max_buffered_bytes == 0)
@@ -31,7 +44,7 @@ void InboxBase::close() noexcept {
     calls.swap(room_calls_);
   }
   room_.notify_all();
-  for (const auto& call : calls) call();
+  call_all(calls);
 }
 
 void InboxBase::when_there_is_room(std::function<void()> call) {
@@ -60,7 +73,7 @@ bool InboxBase::wait_for_room(std::unique_lock<std::mutex>& lock) {
   return !closed_;
 }
 
-void InboxBase::announce_room() {
+void InboxBase::announce_room() noexcept {
   std::vector<std::function<void()>> calls;
   {
     const std::scoped_lock lock{mutex_};
@@ -68,7 +81,7 @@ void InboxBase::announce_room() {
     calls.swap(room_calls_);
   }
   room_.notify_all();
-  for (const auto& call : calls) call();
+  call_all(calls);
 }
 
 void InboxBase::announce_arrival() noexcept {

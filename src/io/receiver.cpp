@@ -1,5 +1,7 @@
 #include "tidemill/io/receiver.hpp"
 
+#include <utility>
+
 #include "tidemill/core/error.hpp"
 
 namespace tidemill::detail {
@@ -23,17 +25,17 @@ bool ReceiverBase::is_started() const noexcept {
   return started_;
 }
 
-void ReceiverBase::attach(InputHost& host, std::size_t stream_id, const ReceiverOptions& options) {
-  {
-    const std::scoped_lock lock{mutex_};
-    if (host_ != nullptr)
-      throw PlanError("receiver_in_use", "the receiver \"" + options.name + "\" already feeds a running stream; give each "
-                                         "stream a receiver of its own");
-    host_ = &host;
-    stream_id_ = stream_id;
-    options_ = options;
-  }
-  try_start();
+void ReceiverBase::claim(InputHost& host, std::size_t stream_id, const ReceiverOptions& options) {
+  const std::scoped_lock lock{mutex_};
+  if (host_ != nullptr)
+    throw PlanError("receiver_in_use", "the receiver \"" + options.name +
+                                           "\" already feeds a running stream; give each "
+                                           "stream a receiver of its own");
+  options_ = options;
+  host_ = &host;
+  stream_id_ = stream_id;
+  restarting_ = false;
+  over_ = false;
 }
 
 void ReceiverBase::detach() noexcept {
@@ -54,11 +56,15 @@ void ReceiverBase::detach() noexcept {
 void ReceiverBase::report_error(const std::string& message, const std::exception_ptr& error) noexcept {
   try {
     InputHost* host = nullptr;
+    std::size_t id = 0;
+    std::string name;
     {
       const std::scoped_lock lock{mutex_};
       host = host_;
+      id = stream_id_;
+      name = options_.name;
     }
-    if (host != nullptr) host->receiver_error(stream_id_, options_.name, with_cause(message, error));
+    if (host != nullptr) host->receiver_error(id, name, with_cause(message, error));
   } catch (...) {  // no memory for the text
   }
 }
@@ -67,7 +73,7 @@ void ReceiverBase::restart(const std::string& message, const std::exception_ptr&
   report_error("restarting: " + message, error);
   {
     const std::scoped_lock lock{mutex_};
-    if (restarting_) return;
+    if (restarting_ || over_) return;
     restarting_ = true;
     next_delay_ = delay.value_or(options_.restart_delay);
   }
@@ -95,19 +101,23 @@ void ReceiverBase::schedule(Duration delay, void (ReceiverBase::*step)()) {
 void ReceiverBase::try_start() {
   {
     const std::scoped_lock lock{mutex_};
+    if (over_) return;
     started_ = true;
     restarting_ = false;
   }
+  open_store();
   try {
     on_start();
   } catch (...) {
     const std::exception_ptr error = std::current_exception();
+    bool will_start = false;  // it asked for a restart before it threw
     {
       const std::scoped_lock lock{mutex_};
       started_ = false;
+      will_start = std::exchange(restarting_, true);
     }
     report_error("on_start() threw; it is tried again in " + to_string(options_.restart_delay), error);
-    schedule(options_.restart_delay, &ReceiverBase::try_start);
+    if (!will_start) schedule(options_.restart_delay, &ReceiverBase::try_start);
     return;
   }
   host_->receiver_started(stream_id_, options_.name);
@@ -119,6 +129,7 @@ void ReceiverBase::try_stop() noexcept {
     if (!started_) return;
     started_ = false;
   }
+  close_store();  // a thread that waits for room in `store` could not be joined
   try {
     on_stop();
   } catch (...) {
@@ -137,12 +148,13 @@ void ReceiverBase::stop_and_restart() {
 }
 
 void ReceiverBase::stop_for_good() {
-  try_stop();
   std::string message;
   {
     const std::scoped_lock lock{mutex_};
+    if (std::exchange(over_, true)) return;
     message = last_message_;
   }
+  try_stop();
   host_->receiver_stopped(stream_id_, options_.name, message);
 }
 

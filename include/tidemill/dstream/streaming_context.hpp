@@ -79,7 +79,8 @@ class TIDEMILL_API StreamingContext {
   [[nodiscard]] DStream<T> raw_socket_stream(std::string host, std::uint16_t port, SocketOptions options = {});
 
   /// The lines of files that appear in a directory. [C11, I3–I5]
-  [[nodiscard]] DStream<std::string_view> text_file_stream(std::filesystem::path directory, DirectoryOptions options = {});
+  [[nodiscard]] DStream<std::string_view> text_file_stream(std::filesystem::path directory,
+                                                           DirectoryOptions options = {});
   /// Records of `record_length` bytes from files that appear in a directory. [C12]
   [[nodiscard]] DStream<std::span<const std::byte>> binary_records_stream(std::filesystem::path directory,
                                                                           std::size_t record_length,
@@ -98,7 +99,8 @@ class TIDEMILL_API StreamingContext {
 
   /// What a receiver of yours stores (io/receiver.hpp). [C6]
   template <class R>
-  [[nodiscard]] DStream<typename R::record_type> receiver_stream(std::shared_ptr<R> receiver, ReceiverOptions options = {});
+  [[nodiscard]] DStream<typename R::record_type> receiver_stream(std::shared_ptr<R> receiver,
+                                                                 ReceiverOptions options = {});
 
   /// All streams in one. Errors: PlanError when there is none, or they do not fit together. [C14]
   template <class T>
@@ -182,23 +184,26 @@ DStream<T> StreamingContext::queue_stream(std::shared_ptr<BatchQueue<T>> queue, 
 
 template <class T>
 DStream<T> StreamingContext::constant_stream(Batch<T> batch) {
-  return source<T>("constant", std::make_shared<detail::ConstantInput>(), [batch = std::move(batch)](Time) { return batch; });
+  return source<T>("constant", std::make_shared<detail::ConstantInput>(),
+                   [batch = std::move(batch)](Time) { return batch; });
 }
 
 template <class R>
-DStream<typename R::record_type> StreamingContext::receiver_stream(std::shared_ptr<R> receiver, ReceiverOptions options) {
+DStream<typename R::record_type> StreamingContext::receiver_stream(std::shared_ptr<R> receiver,
+                                                                   ReceiverOptions options) {
   using T = typename R::record_type;
   if (!receiver) throw ConfigError("receiver_stream was given a null receiver");
-  auto input = std::make_shared<detail::ReceiverInput<T>>(context_.runtime()->clock, std::move(receiver), std::move(options));
+  auto input =
+      std::make_shared<detail::ReceiverInput<T>>(context_.runtime()->clock, std::move(receiver), std::move(options));
   return source<T>("receiver", input, [engine = engine_.get(), input](Time t) {
     return Batch<T>{std::make_shared<const detail::BlocksNode<T>>(engine->scope_of(t), input->take_cut())};
   });
 }
 
 template <class T>
-DStream<T> StreamingContext::socket_stream(std::string host, std::uint16_t port, StreamDecoder<T> decoder, SocketOptions options) {
-  auto input =
-      make_socket_input<T>(context_.runtime(), std::move(host), port, std::move(decoder), std::move(options));
+DStream<T> StreamingContext::socket_stream(std::string host, std::uint16_t port, StreamDecoder<T> decoder,
+                                           SocketOptions options) {
+  auto input = make_socket_input<T>(context_.runtime(), std::move(host), port, std::move(decoder), std::move(options));
   return source<T>("socket", input, [engine = engine_.get(), input](Time t) {
     return Batch<T>{std::make_shared<const detail::BlocksNode<T>>(engine->scope_of(t), input->take_cut())};
   });
@@ -225,6 +230,7 @@ auto StreamingContext::file_stream(std::filesystem::path directory, Read read, D
 template <class T>
 DStream<T> StreamingContext::union_streams(const std::vector<DStream<T>>& streams) {
   if (streams.empty()) throw PlanError("no_streams", "union_streams was given no stream; give at least one");
+  detail::check_context("union_streams", *engine_, streams.front().node());
   if (streams.size() == 1) return streams.front();
   return transform(streams, [](const std::vector<Batch<T>>& batches, Time) {
     Batch<T> all = batches.front();
@@ -236,7 +242,9 @@ DStream<T> StreamingContext::union_streams(const std::vector<DStream<T>>& stream
 template <class T, class F>
 auto StreamingContext::transform(const std::vector<DStream<T>>& streams, F f) {
   if (streams.empty()) throw PlanError("no_streams", "transform was given no stream; give at least one");
-  for (const DStream<T>& stream : streams) detail::check_same_context("transform", streams.front().node(), stream.node());
+  detail::check_context("transform", *engine_, streams.front().node());
+  for (const DStream<T>& stream : streams)
+    detail::check_same_context("transform", streams.front().node(), stream.node());
   return streams.front().lift("transform", [streams, f = detail::share(std::move(f))](const auto&, Time t) {
     std::vector<Batch<T>> batches;
     batches.reserve(streams.size());
@@ -247,6 +255,7 @@ auto StreamingContext::transform(const std::vector<DStream<T>>& streams, F f) {
 
 template <class F, class First, class... Rest>
 auto StreamingContext::transform_streams(F f, const DStream<First>& first, const DStream<Rest>&... rest) {
+  detail::check_context("transform_streams", *engine_, first.node());
   (detail::check_same_context("transform_streams", first.node(), rest.node()), ...);
   auto call = [f = detail::share(std::move(f))](const Batch<First>& a, const Batch<Rest>&... others, Time t) {
     return detail::call_with_time("transform_streams", f, t, a, others...);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <iosfwd>
 #include <memory>
@@ -43,6 +44,8 @@ class TIDEMILL_API GraphNode {
   /// Whether the stream has a batch at `t`: after the zero time, on its slide. [B2]
   [[nodiscard]] bool has_batch_at(Time t) const noexcept;
 
+  /// The inputs have been cut for the batch of time t: a stream that reads one takes its part now, needed or not.
+  virtual void on_cut([[maybe_unused]] Time t) {}
   /// Lets go of batches of `last` and before.
   virtual void forget(Time last) noexcept = 0;
 
@@ -100,9 +103,11 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   [[nodiscard]] bool gate_is_on_arrival() const noexcept;
   [[nodiscard]] std::ostream& output() const noexcept;
   [[nodiscard]] StreamingState state() const noexcept;
-  [[nodiscard]] Time zero_time() const noexcept;           ///< meaningful once started
+  [[nodiscard]] Time zero_time() const noexcept;  ///< meaningful once started
   /// The scope of the batch that is being generated or was last.
   [[nodiscard]] std::shared_ptr<const Scope> scope_of(Time t);
+  /// The latest time for which the inputs have been cut: later batches do not exist yet. Needs the graph mutex.
+  [[nodiscard]] Time cut_until() const noexcept;
   /// Held while streams compute their batches: streams are not thread-safe by themselves.
   [[nodiscard]] std::recursive_mutex& graph_mutex() noexcept;
 
@@ -117,6 +122,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   void request_stop(StopMode mode);
   /// Waits for the end, or for the deadline (real time). True when stopped; throws the first error that was reported.
   bool await_termination(std::optional<std::chrono::nanoseconds> timeout);
+  /// The last error that was reported since the last call; null when there was none.
+  [[nodiscard]] std::exception_ptr take_last_error() noexcept;
   /// Calls `done` once: at the end, or with the first error. At once when that has been.
   void when_terminated(std::function<void(std::exception_ptr)> done);
   /// The end of the context object: stops what runs and lets go of the graph. Also from an output operation of its own: then

@@ -16,8 +16,8 @@ namespace tidemill {
 /// One output operation in one batch. Source: Spark `OutputOperationInfo`.
 struct OutputOperationInfo {
   Time batch_time;
-  std::size_t id = 0;                         ///< in order of registration, from 0
-  std::string name;                           ///< "print", "foreach_batch", or what `.name("…")` gave
+  std::size_t id = 0;  ///< in order of registration, from 0
+  std::string name;    ///< "print", "foreach_batch", or what `.name("…")` gave
   std::optional<Time> start_time;
   std::optional<Time> end_time;
   std::optional<std::string> failure_reason;  ///< what it threw, when it failed
@@ -32,7 +32,7 @@ struct OutputOperationInfo {
 struct BatchInfo {
   Time batch_time;
   std::vector<InputInfo> inputs;
-  Time submission_time;                      ///< when it was due: its tick, or when the gate closed if nothing held it up
+  Time submission_time;  ///< when it was due: its tick, or when the gate closed if nothing held it up
   std::optional<Time> processing_start_time;
   std::optional<Time> processing_end_time;
   std::vector<OutputOperationInfo> outputs;
@@ -89,14 +89,14 @@ class TIDEMILL_API StreamingListener {
 
 /// Counters and gauges since the start. Source: Spark `StreamingSource`.
 struct StreamingMetrics {
-  std::size_t receivers = 0;
+  std::size_t receivers = 0;  ///< inputs to which data is pushed: receivers and sockets
   std::uint64_t total_completed_batches = 0;
-  std::uint64_t total_failed_batches = 0;      ///< of the completed ones, those with a failed output operation
-  std::uint64_t total_received_records = 0;    ///< in batches that were submitted
-  std::uint64_t total_processed_records = 0;   ///< in batches that were completed
-  std::uint64_t unprocessed_batches = 0;       ///< waiting + running
-  std::uint64_t waiting_batches = 0;           ///< ticks that have passed and whose batch has not begun
-  std::uint64_t running_batches = 0;           ///< 0 or 1
+  std::uint64_t total_failed_batches = 0;     ///< of the completed ones, those with a failed output operation
+  std::uint64_t total_received_records = 0;   ///< in all batches, also those that failed before they had a job
+  std::uint64_t total_processed_records = 0;  ///< in batches that were completed
+  std::uint64_t unprocessed_batches = 0;      ///< waiting + running
+  std::uint64_t waiting_batches = 0;          ///< ticks that have passed and whose batch has not begun
+  std::uint64_t running_batches = 0;          ///< 0 or 1
   std::uint64_t receiver_errors = 0;
   std::optional<BatchInfo> last_completed_batch;
 };

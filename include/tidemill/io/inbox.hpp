@@ -65,7 +65,7 @@ class TIDEMILL_API InboxBase {
   [[nodiscard]] bool wait_for_room(std::unique_lock<std::mutex>& lock);
 
   /// To be called after the lock is gone: wakes producers when there is room, or the gate when something arrived.
-  void announce_room();
+  void announce_room() noexcept;
   void announce_arrival() noexcept;
 
   const std::shared_ptr<Clock> clock_;
@@ -164,7 +164,8 @@ class Inbox final : public InboxBase {
   }
 
   /// Takes out what had arrived by `t`, at most `batch_records`, oldest first.
-  [[nodiscard]] std::vector<Block> take_until(Time t, std::size_t batch_records = std::numeric_limits<std::size_t>::max()) {
+  [[nodiscard]] std::vector<Block> take_until(Time t,
+                                              std::size_t batch_records = std::numeric_limits<std::size_t>::max()) {
     std::size_t max_records = batch_records;
     std::vector<Block> taken;
     {

@@ -21,9 +21,9 @@ namespace tidemill {
 /// What one input stream gave to one batch.
 struct InputInfo {
   std::size_t stream_id = 0;
-  std::string name;          ///< "socket localhost:9999", "directory in/"
-  std::size_t records = 0;   ///< 0 for inputs that do not count before they read (files)
-  std::string metadata;      ///< what the batch was cut from, for people: file names, offsets
+  std::string name;         ///< "socket localhost:9999", "directory in/"
+  std::size_t records = 0;  ///< 0 for inputs that do not count before they read (files)
+  std::string metadata;     ///< what the batch was cut from, for people: file names, offsets
 };
 
 namespace detail {
@@ -45,7 +45,8 @@ class TIDEMILL_API InputHost {
   // For the listener and the log. Threads: any.
   virtual void receiver_started(std::size_t stream_id, const std::string& name) noexcept = 0;
   virtual void receiver_error(std::size_t stream_id, const std::string& name, const std::string& message) noexcept = 0;
-  virtual void receiver_stopped(std::size_t stream_id, const std::string& name, const std::string& message) noexcept = 0;
+  virtual void receiver_stopped(std::size_t stream_id, const std::string& name,
+                                const std::string& message) noexcept = 0;
 
   /// Calls `task` on the thread that drives the engine once `when` is reached; never after `Input::stop` has been called.
   virtual void schedule(Time when, std::function<void()> task) = 0;
@@ -62,7 +63,7 @@ class TIDEMILL_API Input {
   /// Begins to receive. Must not block. Errors: what makes it pointless to try at all (ConfigError, SourceError); a peer
   /// that is not there yet is no error, it is tried again.
   virtual void start(InputHost& host, std::size_t stream_id) = 0;
-  /// Ends receiving. When it returns nothing more arrives; what has arrived stays for the batches to come.
+  /// Ends receiving; called only after a start that succeeded. When it returns nothing more arrives; what has arrived stays for the batches to come.
   virtual void stop() noexcept = 0;
 
   /// Whether something has arrived that no batch has taken.
@@ -72,6 +73,8 @@ class TIDEMILL_API Input {
   /// `max_records`. The typed side reads it until the next cut.
   virtual InputInfo cut(Time t, std::size_t max_records) = 0;
 
+  /// Whether data is pushed to it, so that it counts as a receiver.
+  [[nodiscard]] virtual bool is_receiver() const noexcept { return false; }
   /// Whether the input can feed a gate without an interval; when not, why.
   [[nodiscard]] virtual const char* refuses_on_arrival() const noexcept { return nullptr; }
 };
@@ -83,6 +86,7 @@ class BlockInput : public Input {
   BlockInput(std::shared_ptr<Clock> clock, InboxLimits limits) : inbox_{std::move(clock), limits} {}
 
   [[nodiscard]] bool has_pending() const noexcept final { return inbox_.has_data(); }
+  [[nodiscard]] bool is_receiver() const noexcept final { return true; }
 
   InputInfo cut(Time t, std::size_t max_records) final {
     cut_ = inbox_.take_until(t, max_records);
@@ -101,7 +105,13 @@ class BlockInput : public Input {
     inbox_.set_grain(host.batch_interval());
     inbox_.ring_on_arrival(host.arrival_bell());
     inbox_.open();
-    start_receiving(host, stream_id);
+    try {
+      start_receiving(host, stream_id);
+    } catch (...) {
+      inbox_.close();
+      inbox_.ring_on_arrival(nullptr);
+      throw;
+    }
   }
   void stop() noexcept final {
     inbox_.close();

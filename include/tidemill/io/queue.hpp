@@ -2,9 +2,11 @@
 // own batches.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -29,16 +31,29 @@ class BatchQueue {
   void push(Batch<T> batch) { push_entry(Entry{std::in_place_index<1>, std::move(batch)}); }
   [[nodiscard]] std::size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
 
-  // For the stream.
-  [[nodiscard]] std::vector<Entry> pop(std::size_t most) {
+  // For the stream. At most so many entries, and so many records: a vector that has more is cut, a Batch is left whole.
+  [[nodiscard]] std::vector<Entry> pop(std::size_t most, std::size_t max_records) {
     std::vector<Entry> popped;
     const std::scoped_lock lock{mutex_};
-    for (; most != 0 && !entries_.empty(); --most) {
-      popped.push_back(std::move(entries_.front()));
+    for (; most != 0 && max_records != 0 && !entries_.empty(); --most) {
+      Entry& front = entries_.front();
+      if (auto* const records = std::get_if<0>(&front); records != nullptr && records->size() > max_records) {
+        const auto end = records->begin() + static_cast<std::ptrdiff_t>(max_records);
+        popped.emplace_back(std::in_place_index<0>, std::make_move_iterator(records->begin()),
+                            std::make_move_iterator(end));
+        records->erase(records->begin(), end);
+        break;
+      }
+      max_records -= std::min(max_records, size_of(front));
+      popped.push_back(std::move(front));
       entries_.pop_front();
     }
     size_.store(entries_.size(), std::memory_order_release);
     return popped;
+  }
+  /// Records of an entry; for a Batch, as far as it knows without being computed.
+  [[nodiscard]] static std::size_t size_of(const Entry& entry) {
+    return entry.index() == 0 ? std::get<0>(entry).size() : std::get<1>(entry).node().size_hint();
   }
   void ring_on_arrival(WakeUp* bell) noexcept {
     const std::scoped_lock lock{mutex_};
@@ -77,10 +92,10 @@ class QueueInput final : public Input {
   void stop() noexcept override { queue_->ring_on_arrival(nullptr); }
   [[nodiscard]] bool has_pending() const noexcept override { return queue_->size() != 0; }
 
-  InputInfo cut(Time, std::size_t) override {
-    cut_ = queue_->pop(mode_ == QueueMode::one_at_a_time ? 1 : queue_->size());
+  InputInfo cut(Time, std::size_t max_records) override {
+    cut_ = queue_->pop(mode_ == QueueMode::one_at_a_time ? 1 : queue_->size(), max_records);
     std::size_t records = 0;
-    for (const auto& entry : cut_) records += size_of(entry);
+    for (const auto& entry : cut_) records += BatchQueue<T>::size_of(entry);
     return {.stream_id = stream_id_, .name = name(), .records = records, .metadata = {}};
   }
 
@@ -88,9 +103,10 @@ class QueueInput final : public Input {
   [[nodiscard]] std::optional<Batch<T>> take_cut(const std::shared_ptr<const Scope>& scope) {
     std::optional<Batch<T>> all;
     for (auto& entry : std::exchange(cut_, {})) {
-      Batch<T> batch = entry.index() == 0 ? Batch<T>{std::make_shared<const VectorNode<T>>(
-                                                scope, std::get<0>(std::move(entry)), scope->runtime->executor->parallelism())}
-                                          : std::get<1>(std::move(entry));
+      Batch<T> batch = entry.index() == 0
+                           ? Batch<T>{std::make_shared<const VectorNode<T>>(scope, std::get<0>(std::move(entry)),
+                                                                            scope->runtime->executor->parallelism())}
+                           : std::get<1>(std::move(entry));
       if (all) {
         all = all->union_with(batch);
       } else {
@@ -101,10 +117,6 @@ class QueueInput final : public Input {
   }
 
  private:
-  static std::size_t size_of(const typename BatchQueue<T>::Entry& entry) {
-    return entry.index() == 0 ? std::get<0>(entry).size() : std::get<1>(entry).node().size_hint();
-  }
-
   std::shared_ptr<BatchQueue<T>> queue_;  // shared with the program that fills it
   QueueMode mode_;
   std::vector<typename BatchQueue<T>::Entry> cut_;

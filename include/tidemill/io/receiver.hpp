@@ -18,6 +18,7 @@
 // Source: Spark `Receiver`.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -35,9 +36,9 @@
 namespace tidemill {
 
 struct ReceiverOptions {
-  std::string name = "receiver";         ///< in errors, logs and listener events
+  std::string name = "receiver";  ///< in errors, logs and listener events
   Duration restart_delay = std::chrono::seconds{2};
-  InboxLimits inbox;
+  InboxLimits inbox = {};
 };
 
 namespace detail {
@@ -57,11 +58,17 @@ class TIDEMILL_API ReceiverBase {
   [[nodiscard]] bool is_stopped() const noexcept { return !is_started(); }
 
   // For the context.
-  void attach(InputHost& host, std::size_t stream_id, const ReceiverOptions& options);
+  /// Takes the receiver for one stream. Errors: PlanError when it has another already.
+  void claim(InputHost& host, std::size_t stream_id, const ReceiverOptions& options);
+  void begin() { try_start(); }
   void detach() noexcept;
 
  protected:
   ReceiverBase() = default;
+
+  // Whether `store` takes anything. Closing lets go those that wait in it.
+  virtual void open_store() noexcept = 0;
+  virtual void close_store() noexcept = 0;
 
   /// Begins to produce. Must not block: start a thread, or asynchronous work. What it throws is reported, and the start is
   /// tried again after the restart delay.
@@ -74,7 +81,7 @@ class TIDEMILL_API ReceiverBase {
   /// Has the receiver stopped and, after `delay` (default: the restart delay), started again. Returns at once. Threads: any.
   void restart(const std::string& message, const std::exception_ptr& error = nullptr,
                std::optional<Duration> delay = std::nullopt);
-  /// Has the receiver stopped for good. Returns at once. Threads: any.
+  /// Has the receiver stopped for good, also when a restart was pending. Returns at once. Threads: any.
   void stop(const std::string& message, const std::exception_ptr& error = nullptr);
 
  private:
@@ -90,13 +97,14 @@ class TIDEMILL_API ReceiverBase {
   ReceiverOptions options_;
   bool started_ = false;
   bool restarting_ = false;
+  bool over_ = false;  // stopped for good
   Duration next_delay_{0};
   std::string last_message_;
 };
 
 }  // namespace detail
 
-/// Threads: `store` from any thread, between on_start and on_stop.
+/// Threads: `store` from any thread, between on_start and on_stop; before and after, while the context lives, it refuses.
 template <class T>
 class Receiver : public detail::ReceiverBase {
  public:
@@ -104,15 +112,22 @@ class Receiver : public detail::ReceiverBase {
   using Block = std::vector<T>;
 
   // For the context.
-  void connect(detail::Inbox<Block>* inbox) noexcept { inbox_ = inbox; }
+  void connect(detail::Inbox<Block>* inbox) noexcept { inbox_.store(inbox, std::memory_order_release); }
+  void disconnect(detail::Inbox<Block>* inbox) noexcept { inbox_.compare_exchange_strong(inbox, nullptr); }
 
  protected:
   /// Hands over one record. Waits while the buffer is full (ReceiverOptions::inbox). False: it was refused, because the
   /// receiver is being stopped. [R2, R4]
-  bool store(T record) { return inbox_->push_record(std::move(record)); }
+  bool store(T record) {
+    detail::Inbox<Block>* const inbox = this->inbox();
+    return inbox != nullptr && inbox->push_record(std::move(record));
+  }
 
   /// Hands over many records as one block. When it returns true they are kept, and may be acknowledged upstream. [R3]
-  bool store(std::vector<T> records) { return records.empty() || inbox_->push(std::move(records)); }
+  bool store(std::vector<T> records) {
+    detail::Inbox<Block>* const inbox = this->inbox();
+    return inbox != nullptr && (records.empty() || inbox->push(std::move(records)));
+  }
   template <std::ranges::input_range Range>
     requires(!std::convertible_to<Range, T> && !std::same_as<std::remove_cvref_t<Range>, std::vector<T>>)
   bool store(Range&& range) {
@@ -122,10 +137,21 @@ class Receiver : public detail::ReceiverBase {
   }
 
   /// Bytes that wait for a batch, for receivers that would rather slow down than wait.
-  [[nodiscard]] std::size_t buffered_bytes() const noexcept { return inbox_->buffered_bytes(); }
+  [[nodiscard]] std::size_t buffered_bytes() const noexcept {
+    const detail::Inbox<Block>* const inbox = this->inbox();
+    return inbox == nullptr ? 0 : inbox->buffered_bytes();
+  }
 
  private:
-  detail::Inbox<Block>* inbox_ = nullptr;  // of the input stream, which outlives the run of the receiver
+  void open_store() noexcept final {
+    if (auto* const inbox = this->inbox()) inbox->open();
+  }
+  void close_store() noexcept final {
+    if (auto* const inbox = this->inbox()) inbox->close();
+  }
+  [[nodiscard]] detail::Inbox<Block>* inbox() const noexcept { return inbox_.load(std::memory_order_acquire); }
+
+  std::atomic<detail::Inbox<Block>*> inbox_ = nullptr;  // of the input stream that has this receiver; null: none
 };
 
 namespace detail {
@@ -137,13 +163,16 @@ class ReceiverInput final : public BlockInput<std::vector<T>> {
   ReceiverInput(std::shared_ptr<Clock> clock, std::shared_ptr<Receiver<T>> receiver, ReceiverOptions options)
       : BlockInput<std::vector<T>>{std::move(clock), options.inbox},
         receiver_{std::move(receiver)},
-        options_{std::move(options)} {
-    receiver_->connect(&this->inbox());
-  }
+        options_{std::move(options)} {}
+  ~ReceiverInput() override { receiver_->disconnect(&this->inbox()); }
   [[nodiscard]] std::string name() const override { return options_.name; }
 
  protected:
-  void start_receiving(InputHost& host, std::size_t stream_id) override { receiver_->attach(host, stream_id, options_); }
+  void start_receiving(InputHost& host, std::size_t stream_id) override {
+    receiver_->claim(host, stream_id, options_);
+    receiver_->connect(&this->inbox());
+    receiver_->begin();
+  }
   void stop_receiving() noexcept override { receiver_->detach(); }
 
  private:

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -51,9 +52,9 @@ class Batches {
   const Batches& compare(const Expected& expected, Order order) const {
     bool equal = expected.size() == batches_.size();
     for (std::size_t i = 0; equal && i < expected.size(); ++i) {
-      equal = order == Order::matters ? std::equal(batches_[i].begin(), batches_[i].end(), expected[i].begin(), expected[i].end())
-                                      : std::is_permutation(batches_[i].begin(), batches_[i].end(), expected[i].begin(),
-                                                            expected[i].end());
+      equal = order == Order::matters
+                  ? std::equal(batches_[i].begin(), batches_[i].end(), expected[i].begin(), expected[i].end())
+                  : std::is_permutation(batches_[i].begin(), batches_[i].end(), expected[i].begin(), expected[i].end());
     }
     if (equal) return *this;
     std::string message = "the stream gave other batches than expected";
@@ -85,7 +86,8 @@ class StreamTest {
   /// One worker by default, so that everything happens on the calling thread; more to see that the answer stays the same.
   explicit StreamTest(Duration interval = std::chrono::seconds{1}, std::size_t parallelism = 1)
       : clock_{std::make_shared<ManualClock>()},
-        context_{{.app_name = "test", .parallelism = parallelism, .executor = nullptr, .clock = clock_, .log = nullptr}},
+        context_{
+            {.app_name = "test", .parallelism = parallelism, .executor = nullptr, .clock = clock_, .log = nullptr}},
         streaming_{context_, interval, {.graceful_stop_timeout = {}, .output = &printed_}},
         queue_{std::make_shared<BatchQueue<T>>()},
         input_{streaming_.queue_stream(queue_)} {}
@@ -114,13 +116,14 @@ class StreamTest {
     return collected;
   }
 
-  /// One interval passes, with these records in the input. Throws what the batch threw.
+  /// One interval passes, with these records in the input. Throws what this batch threw; the next may be stepped through.
   void step(std::vector<T> records = {}) {
     if (streaming_.state() == StreamingState::initialized) streaming_.start(Drive::by_host);
     queue_->push(std::move(records));
     clock_->advance(streaming_.batch_interval());
+    static_cast<void>(streaming_.engine()->take_last_error());  // of batches that somebody else stepped through
     streaming_.step();
-    static_cast<void>(streaming_.await_termination_or_timeout(std::chrono::nanoseconds{0}));
+    if (const std::exception_ptr error = streaming_.engine()->take_last_error()) std::rethrow_exception(error);
   }
 
   /// One interval for each of `batches`; what `stream` gave.

@@ -89,6 +89,9 @@ class SourceNode final : public StreamNode<T> {
   SourceNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide, Make make)
       : StreamNode<T>{std::move(engine), std::move(op), slide}, make_{std::move(make)} {}
 
+  // What was cut belongs to t and to no other time for which the stream may be asked later.
+  void on_cut(Time t) override { static_cast<void>(this->batch_at(t)); }
+
  protected:
   [[nodiscard]] Batch<T> compute(Time t) override { return make_(t); }
 
@@ -128,7 +131,8 @@ class BatchOutput final : public OutputOperation {
 template <class T, class Make>
 class ComputedNode final : public PreparedNode<T> {
  public:
-  ComputedNode(std::shared_ptr<const Scope> scope, Make make) : PreparedNode<T>{std::move(scope)}, make_{std::move(make)} {}
+  ComputedNode(std::shared_ptr<const Scope> scope, Make make)
+      : PreparedNode<T>{std::move(scope)}, make_{std::move(make)} {}
   [[nodiscard]] std::size_t partitions() const override { return 1; }
   [[nodiscard]] std::size_t size_hint() const override { return 1; }
 

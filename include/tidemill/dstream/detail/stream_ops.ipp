@@ -8,6 +8,7 @@ namespace tidemill {
 namespace detail {
 
 TIDEMILL_API void check_same_context(const char* op, const GraphNode& a, const GraphNode& b);
+TIDEMILL_API void check_context(const char* op, const StreamingEngine& engine, const GraphNode& stream);
 TIDEMILL_API void check_can_slice(const StreamingEngine& engine);
 
 /// f(batch..., time) or f(batch...): user functions may leave the time out.
@@ -59,7 +60,8 @@ auto StreamOps<Self, T>::lift_two(const char* op, const DStream<U>& other, G g) 
 template <class Self, class T>
 template <class F>
 auto StreamOps<Self, T>::map_partitions(F f) const {
-  return lift("map_partitions", [f = detail::share(std::move(f))](const auto& batch) { return batch.map_partitions(f); });
+  return lift("map_partitions",
+              [f = detail::share(std::move(f))](const auto& batch) { return batch.map_partitions(f); });
 }
 
 template <class Self, class T>
@@ -97,10 +99,9 @@ DStream<std::size_t> StreamOps<Self, T>::count() const {
 template <class Self, class T>
 auto StreamOps<Self, T>::count_by_value(std::size_t partitions) const {
   return lift("count_by_value", [partitions](const auto& batch) {
-    return batch
-        .map([](const T& record) {
-          return std::pair<T, std::size_t>{record, 1};
-        })
+    return batch.map([](const T& record) {
+                  return std::pair<T, std::size_t>{record, 1};
+                })
         .reduce_by_key(std::plus<>{}, partitions);
   });
 }
@@ -124,10 +125,9 @@ auto StreamOps<Self, T>::transform(F f) const {
 template <class Self, class T>
 template <class U, class F>
 auto StreamOps<Self, T>::transform_with(const DStream<U>& other, F f) const {
-  return lift_two("transform_with", other,
-                  [f = detail::share(std::move(f))](const auto& a, const Batch<U>& b, Time t) {
-                    return detail::call_with_time("transform_with", f, t, Batch<T>{a}, b);
-                  });
+  return lift_two("transform_with", other, [f = detail::share(std::move(f))](const auto& a, const Batch<U>& b, Time t) {
+    return detail::call_with_time("transform_with", f, t, Batch<T>{a}, b);
+  });
 }
 
 template <class Self, class T>
@@ -203,7 +203,8 @@ auto StreamOps<Self, T>::full_outer_join(const DStream<W>& other, Partitions par
 template <class Self, class T>
 template <class W, class Partitions>
 auto StreamOps<Self, T>::cogroup(const DStream<W>& other, Partitions partitions) const {
-  static_assert(detail::PairLike<T> && detail::PairLike<W>, "cogroup needs two streams of std::pair; call key_by first");
+  static_assert(detail::PairLike<T> && detail::PairLike<W>,
+                "cogroup needs two streams of std::pair; call key_by first");
   return lift_two("cogroup", other,
                   [partitions](const auto& a, const Batch<W>& b, Time) { return a.cogroup(b, partitions); });
 }
@@ -229,7 +230,8 @@ void StreamOps<Self, T>::foreach_batch(F f, std::string name) const {
       detail::throw_user_failure("foreach_batch");
     }
   };
-  engine()->add_output(std::make_shared<detail::BatchOutput<Self, decltype(call)>>(std::move(name), self(), std::move(call)));
+  engine()->add_output(
+      std::make_shared<detail::BatchOutput<Self, decltype(call)>>(std::move(name), self(), std::move(call)));
 }
 
 template <class Self, class T>
@@ -240,7 +242,7 @@ void StreamOps<Self, T>::print(std::size_t n) const {
 template <class Self, class T>
 void StreamOps<Self, T>::print(std::ostream& out, std::size_t n) const {
   auto call = [&out, n](const Batch<T>& batch, Time t) {
-    const auto records = batch.take(n + 1);
+    const auto records = batch.take(std::max(n, n + 1));  // n may be the largest number there is
     std::string lines;
     for (std::size_t i = 0; i < records.size() && i < n; ++i) {
       append_text(lines, records[i]);
@@ -276,8 +278,9 @@ std::vector<Batch<T>> StreamOps<Self, T>::slice(Time from, Time to) const {
   detail::check_can_slice(*engine());
   const std::scoped_lock lock{engine()->graph_mutex()};
   const Time zero = engine()->zero_time();
+  const Time last = floor_to(std::min(to, engine()->cut_until()), slide(), zero);
   std::vector<Batch<T>> batches;
-  for (Time t = std::max(floor_to(from, slide(), zero), zero + slide()); t <= floor_to(to, slide(), zero); t += slide()) {
+  for (Time t = std::max(floor_to(std::max(from, zero), slide(), zero), zero + slide()); t <= last; t += slide()) {
     batches.push_back(Batch<T>{self().at(t)});
   }
   return batches;
