@@ -1,5 +1,5 @@
 // A source with a thread of its own, and the broker that it reads from. docs/howto/write-a-source.md shows it piece by
-// piece; howto_thread_source.cpp runs it, howto_source_test.cpp tests it.
+// piece; howto_thread_source.cpp runs it, howto_test_a_source.cpp tests it.
 #pragma once
 
 #include <chrono>
