@@ -17,7 +17,7 @@ namespace tidemill {
 struct OutputOperationInfo {
   Time batch_time;
   std::size_t id = 0;  ///< in order of registration, from 0
-  std::string name;    ///< "print", "foreach_batch", or what `.name("…")` gave
+  std::string name;    ///< "print", "foreach_batch", or the name that was given to it
   std::optional<Time> start_time;
   std::optional<Time> end_time;
   std::optional<std::string> failure_reason;  ///< what it threw, when it failed
