@@ -8,17 +8,18 @@
 //     co_await ssc.async_await_termination(boost::asio::use_awaitable);          // throws the first error of a batch
 #pragma once
 
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <utility>
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/system_executor.hpp>
-#include <concepts>
-#include <cstddef>
-#include <exception>
-#include <memory>
-#include <utility>
 
 #include "tidemill/core/config.hpp"
 #include "tidemill/dstream/streaming_context.hpp"

@@ -49,8 +49,7 @@ void ManualClock::wait_until(std::optional<Time> deadline, WakeUp& bell) {
 }
 
 void ManualClock::advance(Duration d) {
-  if (d < Duration::zero())
-    throw ConfigError("a ManualClock cannot go back, and advance() was given " + to_string(d));
+  if (d < Duration::zero()) throw ConfigError("a ManualClock cannot go back, and advance() was given " + to_string(d));
   const std::scoped_lock lock{mutex_};
   now_.fetch_add(d.count(), std::memory_order_acq_rel);
   for (WakeUp* bell : waiting_) bell->ring();

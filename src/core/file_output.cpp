@@ -41,8 +41,7 @@ Advice advice_on(int error) {
       return {"permission_denied", "the file system is mounted read-only: choose another path", Retry::is_useless};
     case ENOENT:
       return {"not_found", "it, or a directory above it, does not exist or was removed meanwhile", Retry::is_useless};
-    case ENOTDIR:
-      return {"not_found", "a part of the path is a file where a directory is needed", Retry::is_useless};
+    case ENOTDIR: return {"not_found", "a part of the path is a file where a directory is needed", Retry::is_useless};
     case ENAMETOOLONG:
       return {"io", "choose a shorter name: with what is added to it for the time of writing it is too long",
               Retry::is_useless};
@@ -50,8 +49,7 @@ Advice advice_on(int error) {
     case ENFILE:
       return {"io", "too many files are open: raise the limit (ulimit -n), or use fewer partitions at once",
               Retry::may_help};
-    default:
-      return {"io", "see the log of the system for the device, and run the batch again", Retry::may_help};
+    default: return {"io", "see the log of the system for the device, and run the batch again", Retry::may_help};
   }
 }
 

@@ -13,8 +13,8 @@ std::string distribution(std::vector<Duration> values) {
   const auto at = [&values](double quantile) {
     return to_string(values[static_cast<std::size_t>(quantile * static_cast<double>(values.size() - 1) + 0.5)]);
   };
-  return "min " + at(0) + ", p25 " + at(0.25) + ", p50 " + at(0.5) + ", p75 " + at(0.75) + ", p95 " + at(0.95) + ", max " +
-         at(1);
+  return "min " + at(0) + ", p25 " + at(0.25) + ", p50 " + at(0.5) + ", p75 " + at(0.75) + ", p95 " + at(0.95) +
+         ", max " + at(1);
 }
 
 }  // namespace

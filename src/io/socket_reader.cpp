@@ -172,12 +172,9 @@ class SocketReader::Connection : public std::enable_shared_from_this<Connection>
     const StreamSink::Next next = sink_->received(bytes, complaint);
     complain(complaint);
     switch (next) {
-      case StreamSink::Next::read:
-        return read();
-      case StreamSink::Next::wait_for_room:
-        return wait_for_room();
-      case StreamSink::Next::nothing:
-        return;
+      case StreamSink::Next::read: return read();
+      case StreamSink::Next::wait_for_room: return wait_for_room();
+      case StreamSink::Next::nothing: return;
     }
   }
 

@@ -4,7 +4,7 @@
 int main() {
   const auto numbers = tidemill::Context{}.parallelize(std::vector{1, 2, 3});
 #ifdef LEGAL_TWIN
-  numbers.foreach([](int) {});
+  numbers.foreach ([](int) {});
 #else
   (void)numbers.map([](int) {}).count();
 #endif

@@ -532,15 +532,9 @@ TEST(Codec, SurvivesDamageToAGoodValue) {
     std::string bytes = good;
     for (auto changes = 1 + random() % 3; changes > 0; --changes) {
       switch (random() % 3) {
-        case 0:
-          bytes[random() % bytes.size()] ^= static_cast<char>(1U << (random() % 8));
-          break;
-        case 1:
-          bytes.insert(random() % bytes.size(), 1, static_cast<char>(random() % 256));
-          break;
-        default:
-          bytes.erase(random() % bytes.size(), 1);
-          break;
+        case 0: bytes[random() % bytes.size()] ^= static_cast<char>(1U << (random() % 8)); break;
+        case 1: bytes.insert(random() % bytes.size(), 1, static_cast<char>(random() % 256)); break;
+        default: bytes.erase(random() % bytes.size(), 1); break;
       }
     }
     try {  // bytes are compared, not values: a damaged price may be NaN, which does not equal itself

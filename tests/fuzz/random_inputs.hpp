@@ -22,18 +22,10 @@ inline int run_random_inputs(int count, char** arguments, std::string_view good,
       for (auto changes = random() % 4; changes > 0 && !bytes.empty(); --changes) {
         const std::size_t at = random() % bytes.size();
         switch (random() % 4) {
-          case 0:
-            bytes[at] = static_cast<char>(random() % 256);
-            break;
-          case 1:
-            bytes.insert(at, 1, static_cast<char>(random() % 256));
-            break;
-          case 2:
-            bytes.erase(at, 1 + random() % 8);
-            break;
-          default:
-            bytes.resize(at);
-            break;
+          case 0: bytes[at] = static_cast<char>(random() % 256); break;
+          case 1: bytes.insert(at, 1, static_cast<char>(random() % 256)); break;
+          case 2: bytes.erase(at, 1 + random() % 8); break;
+          default: bytes.resize(at); break;
         }
       }
     } else {

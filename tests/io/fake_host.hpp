@@ -38,7 +38,7 @@ class FakeHost final : public detail::InputHost {
         io_{runtime_} {}
 
   [[nodiscard]] const std::shared_ptr<detail::Runtime>& runtime() const noexcept override { return runtime_; }
-  [[nodiscard]] WakeUp* arrival_bell() noexcept override { return nullptr; }
+  [[nodiscard]] WakeUp* arrival_bell() noexcept override { return &bell_; }
   [[nodiscard]] Duration batch_interval() const noexcept override { return interval_; }
   [[nodiscard]] detail::IoService& io() override { return io_; }
   void receiver_started(std::size_t, const std::string& name) noexcept override { note("started " + name); }
@@ -63,6 +63,8 @@ class FakeHost final : public detail::InputHost {
     std::unique_lock lock{mutex_};
     return changed_.wait_for(lock, deadline, [&] { return count_locked(beginning) >= times; });
   }
+  /// Waits until something has arrived since the last call; false at the deadline.
+  [[nodiscard]] bool wait_for_arrival() { return bell_.wait(std::chrono::steady_clock::now() + deadline); }
   [[nodiscard]] std::string all() const {
     std::string text;
     for (const std::string& event : events()) text += event + '\n';
@@ -90,6 +92,7 @@ class FakeHost final : public detail::InputHost {
 
   const std::shared_ptr<detail::Runtime> runtime_;
   const Duration interval_;
+  WakeUp bell_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::string> events_;
@@ -159,18 +162,5 @@ inline std::uint16_t free_port() {
   boost::asio::ip::tcp::acceptor acceptor{io, {boost::asio::ip::address_v4::loopback(), 0}};
   return acceptor.local_endpoint().port();
 }
-
-/// Rings when something arrives in an inbox.
-class Arrivals {
- public:
-  explicit Arrivals(detail::InboxBase& inbox) : inbox_{inbox} { inbox_.ring_on_arrival(&bell_); }
-  ~Arrivals() { inbox_.ring_on_arrival(nullptr); }
-  /// Waits for a ring; false at the deadline.
-  [[nodiscard]] bool wait() { return bell_.wait(std::chrono::steady_clock::now() + deadline); }
-
- private:
-  detail::InboxBase& inbox_;
-  WakeUp bell_;
-};
 
 }  // namespace tidemill::testing_io

@@ -33,7 +33,6 @@ using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using testing_io::Arrivals;
 using testing_io::FakeHost;
 using testing_io::free_port;
 using testing_io::Server;
@@ -58,14 +57,13 @@ std::vector<std::string> lines_of(const FakeHost& host, std::vector<TextBlock> b
 // What an input has received, cut by cut, until there are so many records.
 template <class Block>
 std::vector<Block> receive(FakeHost& host, BlockInput<Block>& input, std::size_t records) {
-  Arrivals arrivals{input.inbox()};
   std::vector<Block> blocks;
   std::size_t got = 0;
   while (true) {
     got += input.cut(host.runtime()->clock->now(), std::size_t(-1)).records;
     for (Block& block : input.take_cut()) blocks.push_back(std::move(block));
     if (got >= records) break;
-    if (!arrivals.wait()) {
+    if (!host.wait_for_arrival()) {
       ADD_FAILURE() << "only " << got << " of " << records << " records came; the host heard:\n" << host.all();
       break;
     }
@@ -204,8 +202,7 @@ TEST(SocketText, AFullInboxHoldsTheSenderBackAndLosesNothing) {
   input->start(host, 0);
 
   // Nobody takes anything: the inbox fills up to its limit and one read more, and the sender does not get through.
-  Arrivals arrivals{input->inbox()};
-  while (input->inbox().buffered_bytes() < options.inbox.max_buffered_bytes) ASSERT_TRUE(arrivals.wait());
+  while (input->inbox().buffered_bytes() < options.inbox.max_buffered_bytes) ASSERT_TRUE(host.wait_for_arrival());
   std::vector<std::string> got;
   std::size_t most = 0;
   while (got.size() < lines) {
@@ -214,7 +211,7 @@ TEST(SocketText, AFullInboxHoldsTheSenderBackAndLosesNothing) {
     const auto some = lines_of(host, input->take_cut());
     got.insert(got.end(), some.begin(), some.end());
     if (some.empty()) {
-      ASSERT_TRUE(arrivals.wait()) << host.all();
+      ASSERT_TRUE(host.wait_for_arrival()) << host.all();
     }
   }
   EXPECT_LE(most, options.inbox.max_buffered_bytes + options.read_buffer_bytes + 4096);
@@ -238,8 +235,7 @@ TEST(SocketText, StopsWhileItWaitsForRoom) {
   }}};
   const auto input = make_socket_text_input(host.runtime(), loopback, server.port(), options);
   input->start(host, 0);
-  Arrivals arrivals{input->inbox()};
-  while (!input->has_pending()) ASSERT_TRUE(arrivals.wait());
+  while (!input->has_pending()) ASSERT_TRUE(host.wait_for_arrival());
   input->stop();
   EXPECT_EQ(gone.get_future().wait_for(testing_io::deadline), std::future_status::ready);
   EXPECT_TRUE(input->has_pending()) << "what has arrived stays";
@@ -297,10 +293,7 @@ TEST(SocketText, HearsNothingMoreOnceStopHasReturned) {
     }}};
     auto input = make_socket_text_input(host.runtime(), loopback, server.port(), quick());
     input->start(host, 0);
-    {
-      Arrivals arrivals{input->inbox()};
-      while (!input->has_pending()) ASSERT_TRUE(arrivals.wait());
-    }
+    while (!input->has_pending()) ASSERT_TRUE(host.wait_for_arrival());
     input->stop();
     const std::size_t heard = host.events().size();
     input.reset();  // a handler that still touched it would be found by the sanitizers
@@ -530,8 +523,7 @@ TEST(RawSocket, ABatchThatMayTakeFewRecordsTakesPartOfABlock) {
   Server server{{Server::sends_and_stays(encode_raw_block(records))}};
   const auto input = make_raw_socket_input(host.runtime(), loopback, server.port(), quick());
   input->start(host, 0);
-  Arrivals arrivals{input->inbox()};
-  while (!input->has_pending()) ASSERT_TRUE(arrivals.wait());
+  while (!input->has_pending()) ASSERT_TRUE(host.wait_for_arrival());
   std::vector<std::string> got;
   for (const std::size_t expected : {4U, 4U, 2U}) {
     EXPECT_EQ(input->cut(host.runtime()->clock->now(), 4).records, expected);

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tidemill/core/clock.hpp"
@@ -88,6 +89,8 @@ class TIDEMILL_API Context {
 
   /// Errors: ConfigError when a value is out of range; the message names it and the range.
   explicit Context(Options options = {});
+  /// The context that a batch or stream belongs to.
+  explicit Context(std::shared_ptr<detail::Runtime> runtime) noexcept : runtime_{std::move(runtime)} {}
 
   [[nodiscard]] const std::string& app_name() const noexcept;
   /// Threads that may work on one batch, and the default number of partitions. Source: Spark `defaultParallelism`.

@@ -38,7 +38,8 @@ TIDEMILL_INLINE std::uint64_t match_mask(const char* data, std::size_t size, cha
   std::uint64_t mask = 0;
   for (std::size_t i = 0; i < size; i += 16) {
     const __m128i word = _mm_loadu_si128(reinterpret_cast<const __m128i*>(data + i));
-    mask |= static_cast<std::uint64_t>(static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(word, pattern)))) << i;
+    mask |= static_cast<std::uint64_t>(static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(word, pattern))))
+            << i;
   }
   return size == 64 ? mask : mask & ((std::uint64_t{1} << size) - 1);
 #else

@@ -65,7 +65,8 @@ class TIDEMILL_API SystemClock final : public Clock {
 class TIDEMILL_API ManualClock final : public Clock {
  public:
   /// Starts at `start`; the default is a round number, 1 000 s after the epoch, that reads well in test output.
-  explicit ManualClock(Time start = Time{std::chrono::seconds{1000}}) noexcept : now_{start.time_since_epoch().count()} {}
+  explicit ManualClock(Time start = Time{std::chrono::seconds{1000}}) noexcept
+      : now_{start.time_since_epoch().count()} {}
 
   [[nodiscard]] Time now() const noexcept override { return Time{Duration{now_.load(std::memory_order_acquire)}}; }
   void wait_until(std::optional<Time> deadline, WakeUp& bell) override;
@@ -77,7 +78,7 @@ class TIDEMILL_API ManualClock final : public Clock {
 
  private:
   std::atomic<Duration::rep> now_;
-  std::mutex mutex_;            // guards waiting_
+  std::mutex mutex_;  // guards waiting_
   std::multiset<WakeUp*> waiting_;
 };
 

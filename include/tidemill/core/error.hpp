@@ -17,8 +17,8 @@ namespace tidemill {
 
 /// Where an error happened, as far as it is known there.
 struct ErrorContext {
-  std::string application;              ///< Context::Options::app_name
-  std::string op;                       ///< operator, source or sink: "reduce_by_key", "socket localhost:9999"
+  std::string application;  ///< Context::Options::app_name
+  std::string op;           ///< operator, source or sink: "reduce_by_key", "socket localhost:9999"
   std::optional<Time> batch_time;
   std::optional<std::size_t> partition;
   std::optional<std::uint64_t> offset;  ///< byte or record position in the input
@@ -130,8 +130,8 @@ struct TIDEMILL_API UserFailure {
 }  // namespace tidemill
 
 /// Checks an invariant of ours; throws InternalError. User input never reaches it.
-#define TIDEMILL_ASSERT(condition, reason)                                                    \
-  do {                                                                                        \
-    if (!(condition)) [[unlikely]]                                                            \
-      ::tidemill::detail::assertion_failed(#condition, reason, __FILE__, __LINE__);           \
+#define TIDEMILL_ASSERT(condition, reason)                                          \
+  do {                                                                              \
+    if (!(condition)) [[unlikely]]                                                  \
+      ::tidemill::detail::assertion_failed(#condition, reason, __FILE__, __LINE__); \
   } while (false)

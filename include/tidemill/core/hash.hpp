@@ -124,7 +124,9 @@ struct Hash<std::string> : Hash<std::string_view> {};
 template <class A, class B>
   requires(detail::Hashable<A> && detail::Hashable<B>)
 struct Hash<std::pair<A, B>> {
-  std::uint64_t operator()(const std::pair<A, B>& p) const { return detail::hash_combine(hash_of(p.first), hash_of(p.second)); }
+  std::uint64_t operator()(const std::pair<A, B>& p) const {
+    return detail::hash_combine(hash_of(p.first), hash_of(p.second));
+  }
 };
 template <class... Ts>
   requires(detail::Hashable<Ts> && ...)

@@ -42,7 +42,8 @@ class TIDEMILL_API Arena {
   [[nodiscard]] std::byte* allocate(std::size_t size, std::size_t alignment = 1) {
     const auto misplaced = reinterpret_cast<std::uintptr_t>(next_) & (alignment - 1);
     const std::size_t padding = misplaced == 0 ? 0 : alignment - misplaced;
-    if (size + padding > left_) [[unlikely]] return allocate_slab(size);
+    if (size + padding > left_) [[unlikely]]
+      return allocate_slab(size);
     std::byte* const result = next_ + padding;
     next_ += size + padding;
     left_ -= size + padding;
@@ -199,13 +200,13 @@ struct Ownership<std::variant<Ts...>> {
 
   template <class U>
   static Owned to_owned(U&& value) {
-    return visit_at<Owned>(std::forward<U>(value), [](auto&& v) { return tidemill::to_owned(std::forward<decltype(v)>(v)); });
+    return visit_at<Owned>(std::forward<U>(value),
+                           [](auto&& v) { return tidemill::to_owned(std::forward<decltype(v)>(v)); });
   }
   template <class U>
   static std::variant<Ts...> rehome(U&& value, Arena& arena) {
-    return visit_at<std::variant<Ts...>>(std::forward<U>(value), [&](auto&& v) {
-      return tidemill::rehome(std::forward<decltype(v)>(v), arena);
-    });
+    return visit_at<std::variant<Ts...>>(
+        std::forward<U>(value), [&](auto&& v) { return tidemill::rehome(std::forward<decltype(v)>(v), arena); });
   }
 
  private:

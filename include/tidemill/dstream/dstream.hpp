@@ -117,20 +117,22 @@ class StreamOps : public NarrowOps<Self, T> {
   // ---- facts ------------------------------------------------------------------------------------------------------------------
 
   /// The batches of an interval, *both ends included*, oldest first. Ends that are not on the slide are rounded down; times
-  /// before the start are left out; batches that are no longer remembered are computed again, from what their inputs still
-  /// have. Errors: PlanError before the start, and when the gate is on_arrival. [M22]
+  /// before the start and times that have not come yet are left out; batches that are no longer remembered are computed again,
+  /// from what their inputs still have. Errors: PlanError before the start, and when the gate is on_arrival. [M22]
   [[nodiscard]] std::vector<Batch<T>> slice(Time from, Time to) const;
   [[nodiscard]] std::vector<Batch<T>> slice(Interval interval) const { return slice(interval.begin, interval.end); }
 
   /// Time between two batches; zero when the gate is on_arrival.
   [[nodiscard]] Duration slide_duration() const noexcept { return self().slide(); }
-  /// The context of the streaming context to which this stream belongs. [M23]
-  [[nodiscard]] const std::shared_ptr<detail::Runtime>& context() const noexcept { return self().engine()->runtime(); }
+  /// The context to which this stream belongs. [M23]
+  [[nodiscard]] Context context() const noexcept { return Context{self().engine()->runtime()}; }
 
   // For those who write operators.
   [[nodiscard]] Duration slide() const noexcept { return self().node().slide(); }
   [[nodiscard]] bool has_batch_at(Time t) const noexcept { return self().node().has_batch_at(t); }
-  [[nodiscard]] const std::shared_ptr<detail::StreamingEngine>& engine() const noexcept { return self().node().engine(); }
+  [[nodiscard]] const std::shared_ptr<detail::StreamingEngine>& engine() const noexcept {
+    return self().node().engine();
+  }
 
   /// The stream whose batch at t is `g(batch at t)`.
   template <class G>

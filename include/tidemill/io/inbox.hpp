@@ -157,7 +157,7 @@ class Inbox final : public InboxBase {
     return true;
   }
 
-  /// Cuts will fall on multiples of `grain` from the epoch (the batch interval). Zero: anywhere.
+  /// Cuts will fall on multiples of `grain` from the epoch (the batch interval). Zero: they take whatever is there.
   void set_grain(Duration grain) noexcept {
     const std::scoped_lock lock{mutex_};
     grain_ = grain;
@@ -170,6 +170,8 @@ class Inbox final : public InboxBase {
     std::vector<Block> taken;
     {
       const std::scoped_lock lock{mutex_};
+      // Without a grain all that is there goes: a block that is still filling would else be passed over again and again.
+      if (grain_ == Duration::zero()) t = Time::max();
       while (!blocks_.empty() && blocks_.front().arrived <= t && max_records != 0) {
         Entry& entry = blocks_.front();
         const std::size_t records = Traits::records(entry.block);

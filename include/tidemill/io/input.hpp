@@ -63,7 +63,8 @@ class TIDEMILL_API Input {
   /// Begins to receive. Must not block. Errors: what makes it pointless to try at all (ConfigError, SourceError); a peer
   /// that is not there yet is no error, it is tried again.
   virtual void start(InputHost& host, std::size_t stream_id) = 0;
-  /// Ends receiving; called only after a start that succeeded. When it returns nothing more arrives; what has arrived stays for the batches to come.
+  /// Ends receiving; called only after a start that succeeded. When it returns nothing more arrives; what has arrived stays
+  /// for the batches to come.
   virtual void stop() noexcept = 0;
 
   /// Whether something has arrived that no batch has taken.

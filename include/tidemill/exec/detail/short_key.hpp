@@ -68,7 +68,8 @@ class ShortKey {
 
   [[nodiscard]] TIDEMILL_INLINE bool is_far() const noexcept { return high_ >> 56 == far; }
   [[nodiscard]] TIDEMILL_INLINE std::uint64_t hash() const noexcept {
-    if (is_far()) [[unlikely]] return hash_bytes(far_data(), far_size());
+    if (is_far()) [[unlikely]]
+      return hash_bytes(far_data(), far_size());
     return hash_words(low_, high_);
   }
 
@@ -80,7 +81,8 @@ class ShortKey {
 
   [[nodiscard]] TIDEMILL_INLINE bool equals(const ShortKey& other) const noexcept {
     // & and not &&: one branch a probe, and it is nearly always taken.
-    if (((low_ ^ other.low_) | (high_ ^ other.high_)) == 0) [[likely]] return true;
+    if (((low_ ^ other.low_) | (high_ ^ other.high_)) == 0) [[likely]]
+      return true;
     return is_far() && other.is_far() && text() == other.text();
   }
 

@@ -49,12 +49,9 @@ class TIDEMILL_API StreamSink {
 template <class Block>
 [[nodiscard]] StreamSink::Next offer_block(Inbox<Block>& inbox, Block block) {
   switch (inbox.offer(std::move(block))) {
-    case Inbox<Block>::Offer::accepted:
-      return StreamSink::Next::read;
-    case Inbox<Block>::Offer::accepted_and_full:
-      return StreamSink::Next::wait_for_room;
-    case Inbox<Block>::Offer::closed:
-      break;
+    case Inbox<Block>::Offer::accepted: return StreamSink::Next::read;
+    case Inbox<Block>::Offer::accepted_and_full: return StreamSink::Next::wait_for_room;
+    case Inbox<Block>::Offer::closed: break;
   }
   return StreamSink::Next::nothing;
 }
