@@ -10,7 +10,7 @@ add_compile_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 if(TIDEMILL_SANITIZE)
   add_compile_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all)
-  # Asio has fences, which GCC's ThreadSanitizer does not follow and warns of; every use in Asio also takes a mutex.
+  # GCC warns of the fences in Asio, which its ThreadSanitizer does not follow.
   if(TIDEMILL_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     add_compile_options(-Wno-tsan)
   endif()
