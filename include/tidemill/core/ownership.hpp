@@ -100,6 +100,10 @@ struct Ownership {
   }
 };
 
+/// A constant is what its type is: the keys of a map are constants.
+template <class T>
+struct Ownership<const T> : Ownership<T> {};
+
 /// The type that keeps a T beyond the batch: std::string for std::string_view, member by member for pairs and the like.
 template <class T>
 using owned_t = typename Ownership<T>::Owned;
