@@ -76,7 +76,9 @@ TEST(Rehome, CopiesEverythingThatAValueLooksAt) {
   EXPECT_EQ(survives([](V a, V b) { return std::array{a, b}; }), (std::array<S, 2>{"first", "second"}));
   EXPECT_EQ(survives([](V a, V b) { return std::map<V, V>{{a, b}}; }), (std::map<S, S>{{"first", "second"}}));
   EXPECT_EQ(survives([](V a, V) { return std::map<V, int>{{a, 1}}; }), (std::map<S, int>{{"first", 1}}));
-  EXPECT_EQ(survives([](V a, V) { return std::unordered_map<V, int>{{a, 1}}; }),
+  EXPECT_EQ(survives([](V a, V) {
+              return std::unordered_map<V, int>{{a, 1}};
+            }),
             (std::unordered_map<S, int>{{"first", 1}}));
   EXPECT_EQ(survives([](V a, V b) { return std::set<V>{a, b}; }), (std::set<S>{"first", "second"}));
   EXPECT_EQ(survives([](V a, V b) { return std::list<V>{a, b}; }), (std::list<S>{"first", "second"}));
