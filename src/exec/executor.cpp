@@ -38,8 +38,10 @@ class Crew {
     }
   }
 
-  void rethrow_first() const {
-    for (const std::exception_ptr& error : errors_) {
+  // Takes the errors along, so that a helper that lets go of the crew late does not destroy them behind the caller's back.
+  void rethrow_first() {
+    const std::vector<std::exception_ptr> errors = std::exchange(errors_, {});
+    for (const std::exception_ptr& error : errors) {
       if (error) std::rethrow_exception(error);
     }
   }
