@@ -180,7 +180,7 @@ TEST_F(Files, ThatChangeWhileTheyAreReadFailTheActionAndNeverTheProcess) {
       std::this_thread::yield();
     }
   }};
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 20; ++i) {
     try {
       text_files_batch(scope(), {file}, 3).node().prepare();  // reads, and does not look at the lines
     } catch (const SourceError& error) {
