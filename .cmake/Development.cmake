@@ -7,6 +7,11 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 add_compile_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 
+# Clang's -Wconversion includes this for C++, GCC's does not; what compiles with one should with the other.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  add_compile_options(-Wno-sign-conversion)
+endif()
+
 if(TIDEMILL_SANITIZE)
   add_compile_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all)
@@ -22,5 +27,6 @@ find_program(TIDEMILL_ENV env)
 mark_as_advanced(TIDEMILL_CCACHE TIDEMILL_ENV)
 if(TIDEMILL_CCACHE AND TIDEMILL_ENV AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER
-    ${TIDEMILL_ENV} CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${TIDEMILL_CCACHE})
+    ${TIDEMILL_ENV} CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
+    CCACHE_SLOPPINESS=pch_defines,time_macros ${TIDEMILL_CCACHE})
 endif()

@@ -179,10 +179,11 @@ class Inbox final : public InboxBase {
           cut_front(max_records, batch_records);
           continue;
         }
-        removed(records, Traits::bytes(entry.block));
-        max_records -= records;
-        taken.push_back(std::move(entry.block));
+        const std::size_t bytes = Traits::bytes(entry.block);
+        taken.push_back(std::move(entry.block));  // may throw, and then the block stays
         blocks_.pop_front();
+        removed(records, bytes);
+        max_records -= records;
       }
     }
     announce_room();
@@ -207,15 +208,15 @@ class Inbox final : public InboxBase {
   void cut_front(std::size_t first, std::size_t each) {
     Entry whole = std::move(blocks_.front());
     blocks_.pop_front();
-    const std::size_t before = Traits::bytes(whole.block);
+    // Without memory for the pieces their records are lost; the counts must not lie about that.
+    removed(Traits::records(whole.block), Traits::bytes(whole.block));
     std::vector<Block> pieces = Traits::pieces(std::move(whole.block), first, each);
-    std::size_t after = 0;
     for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) {
-      after += Traits::bytes(*piece);
+      const std::size_t records = Traits::records(*piece);
+      const std::size_t bytes = Traits::bytes(*piece);
       blocks_.push_front({std::move(*piece), whole.opened, whole.arrived, false});
+      added(records, bytes);
     }
-    if (after > before) added(0, after - before);
-    if (after < before) removed(0, before - after);
   }
 
   void append(Block block) {

@@ -11,6 +11,16 @@ TIDEMILL_API void check_same_context(const char* op, const GraphNode& a, const G
 TIDEMILL_API void check_context(const char* op, const StreamingEngine& engine, const GraphNode& stream);
 TIDEMILL_API void check_can_slice(const StreamingEngine& engine);
 
+/// A number of partitions as the operators of batches take it, whatever integer it came as; partitioners stay as they are.
+template <class P>
+[[nodiscard]] auto as_partitions(const P& partitions) {
+  if constexpr (std::integral<P>) {
+    return static_cast<std::size_t>(partitions);
+  } else {
+    return partitions;
+  }
+}
+
 /// f(batch..., time) or f(batch...): user functions may leave the time out.
 template <class F, class... Batches>
 decltype(auto) call_with_time(const char* op, const F& f, Time t, const Batches&... batches) {
@@ -141,9 +151,8 @@ template <class Self, class T>
 template <class F, class Partitions>
 auto StreamOps<Self, T>::reduce_by_key(F f, Partitions partitions) const {
   static_assert(detail::PairLike<T>, "reduce_by_key needs a stream of std::pair; call key_by first");
-  return lift("reduce_by_key", [f = detail::share(std::move(f)), partitions](const auto& batch) {
-    return batch.reduce_by_key(f, partitions);
-  });
+  return lift("reduce_by_key", [f = detail::share(std::move(f)), partitions = detail::as_partitions(partitions)](
+                                   const auto& batch) { return batch.reduce_by_key(f, partitions); });
 }
 
 template <class Self, class T>
@@ -153,7 +162,8 @@ auto StreamOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, M
   static_assert(detail::PairLike<T>, "combine_by_key needs a stream of std::pair; call key_by first");
   return lift("combine_by_key",
               [create = detail::share(std::move(create)), merge_value = detail::share(std::move(merge_value)),
-               merge_combiners = detail::share(std::move(merge_combiners)), partitions](const auto& batch) {
+               merge_combiners = detail::share(std::move(merge_combiners)),
+               partitions = detail::as_partitions(partitions)](const auto& batch) {
                 return batch.combine_by_key(create, merge_value, merge_combiners, partitions);
               });
 }
@@ -162,7 +172,9 @@ template <class Self, class T>
 template <class Partitions>
 auto StreamOps<Self, T>::group_by_key(Partitions partitions) const {
   static_assert(detail::PairLike<T>, "group_by_key needs a stream of std::pair; call key_by first");
-  return lift("group_by_key", [partitions](const auto& batch) { return batch.group_by_key(partitions); });
+  return lift("group_by_key", [partitions = detail::as_partitions(partitions)](const auto& batch) {
+    return batch.group_by_key(partitions);
+  });
 }
 
 template <class Self, class T>
@@ -170,7 +182,9 @@ template <class W, class Partitions>
 auto StreamOps<Self, T>::join(const DStream<W>& other, Partitions partitions) const {
   static_assert(detail::PairLike<T> && detail::PairLike<W>, "join needs two streams of std::pair; call key_by first");
   return lift_two("join", other,
-                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.join(b, partitions); });
+                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
+                    return a.join(b, partitions);
+                  });
 }
 
 template <class Self, class T>
@@ -179,7 +193,9 @@ auto StreamOps<Self, T>::left_outer_join(const DStream<W>& other, Partitions par
   static_assert(detail::PairLike<T> && detail::PairLike<W>,
                 "left_outer_join needs two streams of std::pair; call key_by first");
   return lift_two("left_outer_join", other,
-                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.left_outer_join(b, partitions); });
+                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
+                    return a.left_outer_join(b, partitions);
+                  });
 }
 
 template <class Self, class T>
@@ -188,7 +204,9 @@ auto StreamOps<Self, T>::right_outer_join(const DStream<W>& other, Partitions pa
   static_assert(detail::PairLike<T> && detail::PairLike<W>,
                 "right_outer_join needs two streams of std::pair; call key_by first");
   return lift_two("right_outer_join", other,
-                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.right_outer_join(b, partitions); });
+                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
+                    return a.right_outer_join(b, partitions);
+                  });
 }
 
 template <class Self, class T>
@@ -197,7 +215,9 @@ auto StreamOps<Self, T>::full_outer_join(const DStream<W>& other, Partitions par
   static_assert(detail::PairLike<T> && detail::PairLike<W>,
                 "full_outer_join needs two streams of std::pair; call key_by first");
   return lift_two("full_outer_join", other,
-                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.full_outer_join(b, partitions); });
+                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
+                    return a.full_outer_join(b, partitions);
+                  });
 }
 
 template <class Self, class T>
@@ -206,7 +226,9 @@ auto StreamOps<Self, T>::cogroup(const DStream<W>& other, Partitions partitions)
   static_assert(detail::PairLike<T> && detail::PairLike<W>,
                 "cogroup needs two streams of std::pair; call key_by first");
   return lift_two("cogroup", other,
-                  [partitions](const auto& a, const Batch<W>& b, Time) { return a.cogroup(b, partitions); });
+                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
+                    return a.cogroup(b, partitions);
+                  });
 }
 
 // ---- output operations --------------------------------------------------------------------------------------------------
