@@ -83,7 +83,7 @@ TEST(CombineByKey, MakesMergesAndCombines) {  // P1
 }
 
 TEST(Aggregates, AgreeWithAnOracleOnRandomBatches) {
-  for (const std::size_t parallelism : {1, 3}) {
+  for (const std::size_t parallelism : {1u, 3u}) {
     StreamTest<std::pair<int, int>> test{1s, parallelism};
     const auto sums = test.collect(test.input().reduce_by_key(std::plus<>{}));
     const auto counts = test.collect(test.input().count());

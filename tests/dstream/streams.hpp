@@ -30,7 +30,7 @@ inline Time batch_time(int i) { return Time{std::chrono::seconds{1001 + i}}; }
 /// Runs a test with one, two and five threads and partitions: the answer has to be the same.
 template <class T>
 void for_each_parallelism(void (*test)(StreamTest<T>&)) {
-  for (const std::size_t parallelism : {1, 2, 5}) {
+  for (const std::size_t parallelism : {1u, 2u, 5u}) {
     SCOPED_TRACE("parallelism " + std::to_string(parallelism));
     StreamTest<T> one{1s, parallelism};
     test(one);

@@ -22,7 +22,7 @@ struct TwoInputs {
 
 template <class F>
 void with_threads(F f) {
-  for (const std::size_t parallelism : {1, 4}) {
+  for (const std::size_t parallelism : {1u, 4u}) {
     SCOPED_TRACE(parallelism);
     TwoInputs two{parallelism};
     f(two);

@@ -340,7 +340,7 @@ TEST(HostSurvival, OfAFullDisk) {
     stream.print(full);
     const auto seen = record(stream);
     rig.ssc.start(Drive::by_host);
-    for (const std::size_t size : {200000, 100}) {
+    for (const std::size_t size : {200000u, 100u}) {
       queue->push(std::vector<std::string>{garbage(size)});
       rig.pass(1s);
       const auto outputs = rig.ssc.metrics().last_completed_batch->outputs;
@@ -393,7 +393,8 @@ TEST(HostSurvival, OfMemoryThatRunsOutInAUserFunction) {
 TEST(HostSurvival, OfAnyAllocationThatFails) {
   const std::string outcome = survives([] {
     bool all_have_failed = false;
-    for (long n = 0; n < 5000 && !all_have_failed; ++n) {
+    long n = 0;
+    for (; n < 5000 && !all_have_failed; ++n) {
       fails_at = n;
       try {
         Rig rig;
@@ -420,6 +421,7 @@ TEST(HostSurvival, OfAnyAllocationThatFails) {
       fails_at = -1;
     }
     REQUIRE(all_have_failed);
+    REQUIRE(n > 100);
   });
   EXPECT_EQ(outcome, "");
 }

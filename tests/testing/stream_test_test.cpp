@@ -98,7 +98,7 @@ TEST(StreamTestHarness, KeepsWhatPrintWrote) {
 }
 
 TEST(StreamTestHarness, GivesTheSameAnswerWithMoreThreads) {
-  for (const std::size_t parallelism : {1, 2, 7}) {
+  for (const std::size_t parallelism : {1u, 2u, 7u}) {
     StreamTest<int> test{1s, parallelism};
     EXPECT_EQ(test.context().parallelism(), parallelism);
     test.run(test.input()
