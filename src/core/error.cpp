@@ -56,7 +56,8 @@ std::nested_exception nest(const std::exception_ptr& cause) {
 }  // namespace
 
 UserCodeError::UserCodeError(const std::exception_ptr& cause, ErrorContext context)
-    : Error("user_code", user_code_message(cause, context), context), std::nested_exception{nest(cause)} {}
+    : Error{"user_code", user_code_message(cause, context), std::move(context)},  // braces: from left to right
+      std::nested_exception{nest(cause)} {}
 
 InternalError::InternalError(std::string_view condition, std::string_view reason, std::string_view file, int line)
     : Error("internal", "a bug in Tidemill, please report it: " + std::string{condition} + " should hold at " +
@@ -94,19 +95,19 @@ void throw_user_failure(const char* op) {
 }
 
 std::exception_ptr with_context(const ErrorContext& context) noexcept {
-  const std::exception_ptr original = std::current_exception();
   try {
+    throw;
+  } catch (const UserFailure& failure) {
     try {
-      throw;
-    } catch (const UserFailure& failure) {
       ErrorContext full = context;
       full.op = failure.op;
       return std::make_exception_ptr(UserCodeError{failure.cause, std::move(full)});
+    } catch (...) {
+      return std::current_exception();  // no memory to say more
     }
   } catch (...) {
-    return std::current_exception();  // not a user failure, or no memory to say more
+    return std::current_exception();
   }
-  return original;
 }
 
 }  // namespace detail

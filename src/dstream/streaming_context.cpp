@@ -25,7 +25,7 @@ StreamingContext::~StreamingContext() { engine_->shut_down(); }
 
 DStream<std::string_view> StreamingContext::socket_text_stream(std::string host, std::uint16_t port,
                                                                SocketOptions options) {
-  auto input = make_socket_text_input(context_.runtime(), std::move(host), port, std::move(options));
+  auto input = make_socket_text_input(context_.runtime(), std::move(host), port, options);
   return source<std::string_view>("socket_text", input, [engine = engine_.get(), input](Time t) {
     return detail::text_blocks_batch(engine->scope_of(t), input->take_cut(),
                                      engine->runtime()->executor->parallelism());

@@ -125,7 +125,9 @@ TEST(LineFramer, CountsAnEndlessLineOnceAndKeepsNothingOfIt) {
 }
 
 TEST(LineFramer, GrowsForALongLineThatIsAllowed) {
-  const std::string text = std::string(100'000, 'x') + '\n' + std::string(50'000, 'y');
+  std::string text(100'000, 'x');
+  text += '\n';
+  text.append(50'000, 'y');
   const Framed framed = frame(text, {}, 100'000);
   ASSERT_EQ(framed.lines.size(), 2U);
   EXPECT_EQ(framed.lines[0].size(), 100'000U);
