@@ -150,9 +150,11 @@ Result run(const Model& model, const std::vector<Payment>& payments, double rate
   FraudDetector detector;
 
   tidemill::Context context{{.app_name = "two_models", .parallelism = 1}};
+  const tidemill::StreamingOptions patient{.graceful_stop_timeout = 1min};  // with models that have fallen behind
   // The one line in which the models differ.
-  const auto ssc = model.interval == 0s ? std::make_unique<tidemill::StreamingContext>(context, tidemill::on_arrival)
-                                        : std::make_unique<tidemill::StreamingContext>(context, model.interval);
+  const auto ssc = model.interval == 0s
+                       ? std::make_unique<tidemill::StreamingContext>(context, tidemill::on_arrival, patient)
+                       : std::make_unique<tidemill::StreamingContext>(context, model.interval, patient);
   const auto load = std::make_shared<Load>(payments, rate);
   ssc->receiver_stream(load)
       .filter([](const Payment& payment) { return payment.cents > 0; })

@@ -6,6 +6,7 @@
 // of a line, LF or CRLF, belongs to no word.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <exception>
 #include <functional>
@@ -91,7 +92,9 @@ int run(const Options& options) {
   std::exception_ptr replay_failure;
 
   tidemill::Context context{{.app_name = "word_count", .parallelism = options.parallelism}};
-  tidemill::StreamingContext ssc{context, options.interval};
+  // A machine that cannot keep up may have many intervals to make up for when the end comes. Whoever does not want to wait
+  // for that presses Ctrl-C once more.
+  tidemill::StreamingContext ssc{context, options.interval, {.graceful_stop_timeout = std::chrono::hours{1}}};
 
   const tidemill::SocketOptions socket_options{.inbox = {.max_buffered_bytes = options.max_buffered_bytes}};
   const auto text = [&]() -> tidemill::DStream<std::string_view> {
