@@ -138,7 +138,7 @@ class Service {
     end();
   }
 
-  // First no more bookings: connections answer what they have read and say good-bye. When the last has gone, the stream.
+  // First no more bookings: connections answer what they have read and say good-bye. Then the stream.
   void end() {
     if (std::exchange(is_ending_, true)) return;
     acceptor_.close();

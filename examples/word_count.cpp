@@ -92,8 +92,8 @@ int run(const Options& options) {
   std::exception_ptr replay_failure;
 
   tidemill::Context context{{.app_name = "word_count", .parallelism = options.parallelism}};
-  // A machine that cannot keep up may have many intervals to make up for when the end comes. Whoever does not want to wait
-  // for that presses Ctrl-C once more.
+  // A machine that cannot keep up may have many intervals to make up for when the end comes. Whoever does not want to
+  // wait for that presses Ctrl-C once more.
   tidemill::StreamingContext ssc{context, options.interval, {.graceful_stop_timeout = std::chrono::hours{1}}};
 
   const tidemill::SocketOptions socket_options{.inbox = {.max_buffered_bytes = options.max_buffered_bytes}};
