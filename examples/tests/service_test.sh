@@ -4,7 +4,7 @@
 "$program" > "$work/service.out" 2> "$work/service.err" &
 service=$!
 started+=($service)
-wait_for "the service's port" grep -q 'listening on port' "$work/service.out"
+wait_for "the service's port" grep -qs 'listening on port' "$work/service.out"
 port=$(sed -n 's/^listening on port //p' "$work/service.out")
 
 # ask <line>...: sends the lines on one connection; as many answers in $answers.

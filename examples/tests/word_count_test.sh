@@ -61,7 +61,7 @@ passed "a line that is too long is left out, and that is told"
 
 "$program" --replay "$text" --rate 200 --interval 20ms --totals > "$work/cut.out" 2> "$work/cut.err" &
 started+=($!)
-has_batches() { (($(grep -c 'lines/s' "$work/cut.err") >= 5)); }
+has_batches() { [[ -s $work/cut.err ]] && (($(grep -c 'lines/s' "$work/cut.err") >= 5)); }
 wait_for "five batches of a slow replay" has_batches
 kill -INT "${started[-1]}"
 wait "${started[-1]}" || fail "a replay that was interrupted exits with status $?" "$work/cut.err"
@@ -83,7 +83,7 @@ wait_for "the server's port" test -s "$work/port"
 "$program" --socket "127.0.0.1:$(< "$work/port")" --interval 20ms --totals > "$work/socket.out" 2> "$work/socket.err" &
 started+=($!)
 counted_all() {  # the file with the progress
-  (($(sed -n 's/.*(\([0-9]*\) words, .*processing time.*/\1/p' "$1" | awk '{sum += $1} END {print sum + 0}') >= words))
+  [[ -s $1 ]] && (($(sed -n 's/.*(\([0-9]*\) words, .*processing time.*/\1/p' "$1" | awk '{sum += $1} END {print sum + 0}') >= words))
 }
 wait_for "all words from the socket" counted_all "$work/socket.err"
 kill -TERM "${started[-1]}"
@@ -96,7 +96,7 @@ passed "words from a server, until SIGTERM"
 mkdir "$work/in"
 "$program" --directory "$work/in" --interval 20ms --totals > "$work/files.out" 2> "$work/files.err" &
 started+=($!)
-wait_for "the start of the directory stream" grep -q Counting "$work/files.err"
+wait_for "the start of the directory stream" grep -qs Counting "$work/files.err"
 split -n l/3 "$text" "$work/part."
 for part in "$work"/part.*; do mv "$part" "$work/in/"; done
 wait_for "all words from the directory" counted_all "$work/files.err"
