@@ -248,7 +248,6 @@ TEST(SocketText, StopsInEveryStateAndTwiceAndBeforeItWasStarted) {
     never_started->stop();
   }
   Server server{std::vector<Server::Session>(300, Server::sends("line\n"))};
-  std::atomic<bool> refused_too = false;
   const std::uint16_t nobody = free_port();
   for (int round = 0; round < 300; ++round) {
     // Resolving, connecting, reading, waiting after a refusal, waiting after an end: wherever it is just now.
@@ -476,7 +475,6 @@ TEST(SocketDecoder, ThatTakesMoreThanItWasGivenOrNeverTakesAnythingIsReported) {
   SocketOptions options = quick();
   options.max_block_bytes = 1000;
   Server server{{Server::sends_and_stays("x"), Server::sends(std::string(1001, 'y')), Server::sends("ende")}};
-  std::atomic<int> connections = 0;
   const auto input = make_socket_input<int>(
       host.runtime(), loopback, server.port(),
       [&](std::span<const std::byte> received, bool, std::vector<int>&) -> std::size_t {
