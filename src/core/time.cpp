@@ -56,7 +56,10 @@ std::string to_string(Duration d) {
     if (tenths % 10 != 0) text += '.' + std::to_string(std::abs(tenths % 10));
     return text + unit.name;
   }
-  return std::to_string(d.count()) + " us";
+  if (magnitude < std::chrono::milliseconds{1}) return std::to_string(d.count()) + " us";
+  std::string digits = std::to_string(1000 + magnitude.count() % 1000).substr(1);
+  digits.erase(digits.find_last_not_of('0') + 1);
+  return (d < Duration::zero() ? "-" : "") + std::to_string(magnitude.count() / 1000) + '.' + digits + " ms";
 }
 
 }  // namespace tidemill

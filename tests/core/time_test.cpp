@@ -59,6 +59,9 @@ TEST(ToString, OfTimesIsInMilliseconds) {
 TEST(ToString, OfDurationsIsInTheLargestUnitThatReadsWell) {
   EXPECT_EQ(to_string(Duration{250ms}), "250 ms");
   EXPECT_EQ(to_string(Duration{1500ms}), "1.5 s");
+  EXPECT_EQ(to_string(Duration{459250us}), "459.25 ms");
+  EXPECT_EQ(to_string(Duration{-1234567us}), "-1234.567 ms");
+  EXPECT_EQ(to_string(Duration{7us}), "7 us");
   EXPECT_EQ(to_string(Duration{120s}), "2 min");
 }
 
