@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tidemill/core/error.hpp"
+#include "tidemill/core/function_ref.hpp"
 #include "tidemill/io/io_service.hpp"
 
 // Invariants, quoted by the tests:
@@ -23,8 +24,27 @@
 namespace tidemill::detail {
 
 GraphNode::GraphNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide)
-    : engine_{std::move(engine)}, op_{std::move(op)}, slide_{slide} {}
+    : engine_{std::move(engine)}, op_{std::move(op)}, slide_{slide}, place_{op_} {}
 GraphNode::~GraphNode() = default;
+
+void GraphNode::give_name(std::string name) {
+  engine_->check_can_change("name");
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.' || c == '#';
+  };
+  if (name.empty() || !std::all_of(name.begin(), name.end(), allowed))
+    throw ConfigError("\"" + name + "\" cannot name a stream; use letters, digits, '_', '-', '.' and '#'");
+  name_ = std::move(name);
+}
+
+void GraphNode::grow_from(const GraphNode& parent) {
+  // What only holds a stream together, or keeps its batches, may come and go without changing the place of what follows.
+  place_ = op_ == "chain" || op_ == "cache" ? parent.name() : parent.name() + '.' + op_;
+}
+void GraphNode::grow_from(const GraphNode& parent, const GraphNode& other) {
+  place_ = '(' + parent.name() + '+' + other.name() + ")." + op_;
+}
 
 bool GraphNode::has_batch_at(Time t) const noexcept {
   const Time zero = engine_->zero_time();
@@ -328,19 +348,16 @@ class StreamingEngine::Impl final : public InputHost {
     nodes_.clear();
     outputs_.clear();
     inputs_.clear();
+    states_.clear();
     scope_ = nullptr;
   }
 
   void add_listener(std::shared_ptr<StreamingListener> listener) {
     if (!listener) throw ConfigError("add_listener was given a null pointer");
-    const std::scoped_lock lock{mutex_};
-    listeners_.push_back(std::move(listener));
-    has_listeners_.store(true, std::memory_order_release);
+    change_listeners([&](Listeners& listeners) { listeners.push_back(std::move(listener)); });
   }
   void remove_listener(const std::shared_ptr<StreamingListener>& listener) {
-    const std::scoped_lock lock{mutex_};
-    std::erase(listeners_, listener);
-    has_listeners_.store(!listeners_.empty(), std::memory_order_release);
+    change_listeners([&](Listeners& listeners) { std::erase(listeners, listener); });
   }
 
   [[nodiscard]] Time zero_time() const noexcept { return Time{Duration{zero_.load(std::memory_order_acquire)}}; }
@@ -350,6 +367,15 @@ class StreamingEngine::Impl final : public InputHost {
   std::vector<std::shared_ptr<GraphNode>> nodes_;
   std::vector<std::shared_ptr<OutputOperation>> outputs_;  // fixed at start
   Duration remember_{0};
+
+  // Fixed at start.
+  struct State {
+    std::shared_ptr<const GraphNode> node;  // shared with the graph
+    std::string part;
+    std::shared_ptr<DurableState> state;  // shared with the node; null: it cannot be kept
+    std::string why_not;
+  };
+  std::vector<State> states_;
 
  private:
   enum class Turn { ran_batch, idle, ended, failed };
@@ -380,6 +406,8 @@ class StreamingEngine::Impl final : public InputHost {
    private:
     Impl& impl_;
   };
+
+  using Listeners = std::vector<std::shared_ptr<StreamingListener>>;
 
   struct Task {
     Time when;
@@ -467,7 +495,8 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   [[nodiscard]] Duration graceful_stop_timeout() const noexcept {
-    return options_.graceful_stop_timeout.value_or(10 * options_.interval.value_or(Duration{std::chrono::seconds{1}}));
+    constexpr Duration floor = std::chrono::seconds{10};
+    return options_.graceful_stop_timeout.value_or(std::max(floor, 10 * options_.interval.value_or(Duration::zero())));
   }
 
   // The time of the batch that is due now, if one is.
@@ -511,6 +540,7 @@ class StreamingEngine::Impl final : public InputHost {
     const std::vector<Job> jobs = generate(t, info);
     count_submitted(info);
     if (!jobs.empty()) run_jobs(jobs, info);
+    settle(t);
     {
       const std::scoped_lock lock{graph_mutex_};
       for (const auto& node : nodes_) node->forget(t - std::max(remember_, node->slide()));
@@ -578,6 +608,18 @@ class StreamingEngine::Impl final : public InputHost {
       metrics_.last_completed_batch = info;
     }
     tell_listeners([&](StreamingListener& listener) { listener.on_batch_completed(info); });
+  }
+
+  void settle(Time t) {
+    const std::scoped_lock lock{graph_mutex_};
+    for (const auto& node : nodes_) {
+      try {
+        node->settle(t);
+      } catch (...) {
+        report(with_context(
+            {.application = runtime_->app_name, .op = node->op(), .batch_time = t, .partition = {}, .offset = {}}));
+      }
+    }
   }
 
   void count_submitted(const BatchInfo& info) {
@@ -703,24 +745,30 @@ class StreamingEngine::Impl final : public InputHost {
     for (const auto& event : events) tell_listeners(event);
   }
 
-  template <class Event>
-  void tell_listeners(const Event& event) noexcept {
+  // One function for every kind of event: a batch after a long pause pays for each line of code it touches.
+  void tell_listeners(FunctionRef<void(StreamingListener&)> event) noexcept {
     if (!has_listeners_.load(std::memory_order_acquire)) return;
-    try {
-      std::vector<std::shared_ptr<StreamingListener>> listeners;
-      {
-        const std::scoped_lock lock{mutex_};
-        listeners = listeners_;
-      }
-      for (const auto& listener : listeners) {
-        try {
-          event(*listener);
-        } catch (...) {
-          runtime_->log(LogLevel::error, "a StreamingListener threw: " + describe(std::current_exception()));
-        }
-      }
-    } catch (...) {  // no memory to tell
+    std::shared_ptr<const Listeners> listeners;
+    {
+      const std::scoped_lock lock{mutex_};
+      listeners = listeners_;
     }
+    for (const auto& listener : *listeners) {
+      try {
+        event(*listener);
+      } catch (...) {
+        log(LogLevel::error, [] { return "a StreamingListener threw: " + describe(std::current_exception()); });
+      }
+    }
+  }
+
+  template <class Change>
+  void change_listeners(const Change& change) {
+    const std::scoped_lock lock{mutex_};
+    auto listeners = std::make_shared<Listeners>(*listeners_);
+    change(*listeners);
+    has_listeners_.store(!listeners->empty(), std::memory_order_release);
+    listeners_ = std::move(listeners);
   }
 
   // Fixed after construction.
@@ -770,7 +818,8 @@ class StreamingEngine::Impl final : public InputHost {
   std::vector<std::function<void(std::exception_ptr)>> waiters_;
   std::vector<Task> tasks_;
   std::vector<std::function<void(StreamingListener&)>> events_;
-  std::vector<std::shared_ptr<StreamingListener>> listeners_;
+  std::shared_ptr<const Listeners> listeners_ =
+      std::make_shared<Listeners>();  // shared with those who tell them just now
   std::unique_ptr<IoService> io_;
 };
 
@@ -786,6 +835,15 @@ std::size_t StreamingEngine::add_input(std::shared_ptr<Input> input) { return im
 void StreamingEngine::add_output(std::shared_ptr<OutputOperation> output) {
   check_can_change(output->name().c_str());
   impl_->outputs_.push_back(std::move(output));
+}
+void StreamingEngine::add_state(std::shared_ptr<const GraphNode> node, std::shared_ptr<DurableState> state,
+                                std::string part) {
+  check_can_change(node->op().c_str());
+  impl_->states_.push_back({std::move(node), std::move(part), std::move(state), {}});
+}
+void StreamingEngine::add_unsaved_state(std::shared_ptr<const GraphNode> node, std::string why) {
+  check_can_change(node->op().c_str());
+  impl_->states_.push_back({std::move(node), {}, nullptr, std::move(why)});
 }
 void StreamingEngine::check_can_change(const char* what) const { impl_->check_can_change(what); }
 void StreamingEngine::remember(Duration d) {

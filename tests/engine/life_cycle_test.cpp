@@ -249,6 +249,18 @@ TEST(LifeCycle, AGracefulStopGivesUpAfterTenIntervals) {  // L12: the bound and 
   EXPECT_EQ(rig.ssc.state(), StreamingState::stopped);
 }
 
+TEST(LifeCycle, AGracefulStopOfShortIntervalsHasTenSeconds) {  // a slow disk costs no data
+  Rig rig{1ms};
+  const auto queue = std::make_shared<BatchQueue<int>>();
+  const auto stream = rig.ssc.queue_stream(queue);
+  stream.foreach_batch([&](const auto&) { rig.clock->advance(900ms); });
+  auto seen = record(stream);
+  rig.ssc.start(Drive::by_host);
+  for (int i = 0; i < 10; ++i) queue->push(std::vector<int>{i});
+  EXPECT_TRUE(rig.ssc.stop(StopMode::graceful));
+  EXPECT_EQ(seen->size(), 10u);
+}
+
 TEST(LifeCycle, TheBoundOfAGracefulStopCanBeChosenAndHoldsForTheOwnThread) {  // L12
   Rig rig{1s, {.graceful_stop_timeout = 300ms}};
   const auto feed = std::make_shared<Feed<int>>();

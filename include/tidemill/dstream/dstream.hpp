@@ -173,6 +173,13 @@ class DStream : public StreamOps<DStream<T>, T> {
   }
   [[nodiscard]] Batch<T> at(Time t) const { return node_->batch_at(t); }
 
+  /// Pins the name under which a checkpoint keeps the state of this stream, or the position of this input: by default it follows
+  /// from the operators between source and stream. Returns the stream. Errors: ConfigError, PlanError once started.
+  DStream name(std::string name) const {
+    node_->give_name(std::move(name));
+    return *this;
+  }
+
  private:
   NodePointer node_;  // shared by all handles, the streams made from it, and the engine
 };

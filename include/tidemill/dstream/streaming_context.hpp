@@ -41,7 +41,7 @@
 namespace tidemill {
 
 struct StreamingOptions {
-  /// A graceful stop gives up after this long. Default: ten batch intervals (10 s with on_arrival).
+  /// A graceful stop gives up after this long. Default: ten batch intervals, and at least 10 s.
   std::optional<Duration> graceful_stop_timeout;
   /// Where print() writes; must outlive the context. Null: the standard output.
   std::ostream* output = nullptr;

@@ -22,6 +22,7 @@
 #include "tidemill/engine/gate.hpp"
 #include "tidemill/engine/listener.hpp"
 #include "tidemill/io/input.hpp"
+#include "tidemill/state/durable_state.hpp"
 
 namespace tidemill::detail {
 
@@ -41,18 +42,36 @@ class TIDEMILL_API GraphNode {
   /// Time between two batches of this stream; zero when the gate opens on arrivals.
   [[nodiscard]] Duration slide() const noexcept { return slide_; }
 
+  /// Where the node stands, from its source on: "socket_text.reduce_by_key.update_state_by_key". The name of its state in a
+  /// checkpoint, unless it was given one.
+  [[nodiscard]] const std::string& place() const noexcept { return place_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_.empty() ? place_ : name_; }
+  /// Errors: PlanError once the context is started; ConfigError for a name that is empty or has characters other than letters,
+  /// digits and `_ - . #`.
+  void give_name(std::string name);
+
   /// Whether the stream has a batch at `t`: after the zero time, on its slide. [B2]
   [[nodiscard]] bool has_batch_at(Time t) const noexcept;
 
   /// The inputs have been cut for the batch of time t: a stream that reads one takes its part now, needed or not.
   virtual void on_cut([[maybe_unused]] Time t) {}
+  /// The output operations of batch t have run, or failed: a stateful stream catches up with t, asked for or not. Called in
+  /// the order of registration. What it throws is reported like the failure of an output operation.
+  virtual void settle([[maybe_unused]] Time t) {}
   /// Lets go of batches of `last` and before.
   virtual void forget(Time last) noexcept = 0;
+
+ protected:
+  /// Says from which stream this one is made, for `place`; said by constructors.
+  void grow_from(const GraphNode& parent);
+  void grow_from(const GraphNode& parent, const GraphNode& other);
 
  private:
   std::shared_ptr<StreamingEngine> engine_;  // shared: handles to streams may outlive their context
   std::string op_;
   Duration slide_;
+  std::string place_;
+  std::string name_;  // empty: none was given
 };
 
 /// Something that happens once a batch. `generate` looks at the streams and prepares; `run` does the work.
@@ -94,6 +113,10 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   /// Returns the id of the stream.
   std::size_t add_input(std::shared_ptr<Input> input);
   void add_output(std::shared_ptr<OutputOperation> output);
+  /// A state that checkpoints keep, under the name of its node; `part` tells several states of one node apart.
+  void add_state(std::shared_ptr<const GraphNode> node, std::shared_ptr<DurableState> state, std::string part = {});
+  /// A state that no checkpoint can keep, and why: such a program runs without one only.
+  void add_unsaved_state(std::shared_ptr<const GraphNode> node, std::string why);
   void check_can_change(const char* what) const;
   void remember(Duration d);
 

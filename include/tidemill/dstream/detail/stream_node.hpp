@@ -55,7 +55,9 @@ template <class T, class Chain, class G>
 class LiftedNode final : public StreamNode<T> {
  public:
   LiftedNode(std::shared_ptr<StreamingEngine> engine, std::string op, Chain parent, G g)
-      : StreamNode<T>{std::move(engine), std::move(op), parent.slide()}, parent_{std::move(parent)}, g_{std::move(g)} {}
+      : StreamNode<T>{std::move(engine), std::move(op), parent.slide()}, parent_{std::move(parent)}, g_{std::move(g)} {
+    this->grow_from(parent_.node());
+  }
 
  protected:
   [[nodiscard]] Batch<T> compute(Time t) override { return Batch<T>{g_(parent_.at(t), t)}; }
@@ -70,7 +72,13 @@ template <class T, class G, class... Chains>
 class JoinedNode final : public StreamNode<T> {
  public:
   JoinedNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide, G g, Chains... parents)
-      : StreamNode<T>{std::move(engine), std::move(op), slide}, parents_{std::move(parents)...}, g_{std::move(g)} {}
+      : StreamNode<T>{std::move(engine), std::move(op), slide}, parents_{std::move(parents)...}, g_{std::move(g)} {
+    if constexpr (sizeof...(Chains) == 2) {
+      this->grow_from(std::get<0>(parents_).node(), std::get<1>(parents_).node());
+    } else {
+      this->grow_from(std::get<0>(parents_).node());
+    }
+  }
 
  protected:
   [[nodiscard]] Batch<T> compute(Time t) override {
