@@ -3,7 +3,8 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,9 +27,10 @@ class TIDEMILL_API WakeUp {
   bool wait(std::optional<std::chrono::steady_clock::time_point> deadline) noexcept;
 
  private:
-  std::atomic<bool> rung_ = false;  // read without the mutex, so that ringing a rung bell costs one load
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  // A futex. The word alone says whether the waiter sleeps: a wake-up takes no mutex, and touches little memory that has
+  // gone cold while the thread slept.
+  enum State : std::uint32_t { quiet, rung, waiting };
+  std::atomic<std::uint32_t> state_ = quiet;
 };
 
 /// Tells the time and waits for it.
