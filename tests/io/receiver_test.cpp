@@ -135,6 +135,7 @@ TEST(Receiver, AProducerThatWaitsIsReleasedByARestartTooAndWhatItStoredIsKept) {
   rig.pass(1s);
   EXPECT_THAT(seen->all(), ElementsAre(Seen<int>{at(1001), {0, 1, 2}}));
   EXPECT_TRUE(feed->put(9)) << "it takes records again";
+  rig.ssc.stop();  // while there is a producer to let go
 }
 
 TEST(Receiver, ABlockLargerThanTheBufferStillPasses) {  // R4
