@@ -7,6 +7,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "tidemill/core/codec.hpp"
 #include "tidemill/core/error.hpp"
 
 namespace tidemill {
@@ -39,27 +40,30 @@ bool is_meant(const DirectoryOptions& options, const fs::path& path, Time batch_
   }
 }
 
-struct Candidate {
-  Nanoseconds modified;  // since the epoch, as the file system has it
-  std::string name;
-};
+// What can be said of a file without opening it; nothing, and errno, when there is no regular file.
+std::optional<DirectoryFile> look_at(const fs::path& path) {
+  struct stat status {};
+  errno = 0;
+  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  return DirectoryFile{.name = path.filename().string(),
+                       .modified = std::chrono::seconds{status.st_mtim.tv_sec} + Nanoseconds{status.st_mtim.tv_nsec},
+                       .size = static_cast<std::uint64_t>(status.st_size),
+                       .inode = static_cast<std::uint64_t>(status.st_ino)};
+}
 
 // The regular files of a directory that the filter lets pass. Names `error` what cannot be looked at.
-std::vector<Candidate> list(const fs::path& directory, const DirectoryOptions& options, Time batch_time,
-                            std::string& error) {
-  std::vector<Candidate> files;
+std::vector<DirectoryFile> list(const fs::path& directory, const DirectoryOptions& options, Time batch_time,
+                                std::string& error) {
+  std::vector<DirectoryFile> files;
   std::error_code failure;
   for (fs::directory_iterator entry{directory, failure}, end; !failure && entry != end; entry.increment(failure)) {
     if (!is_meant(options, entry->path(), batch_time)) continue;
-    struct stat status {};
-    if (::stat(entry->path().c_str(), &status) != 0) {
+    if (auto file = look_at(entry->path())) {
+      files.push_back(*std::move(file));
+    } else if (errno != 0 && errno != ENOENT) {
       // A file that has gone since it was listed, or a link to nowhere, is no error.
-      if (errno != ENOENT) error = entry->path().string() + ": " + std::generic_category().message(errno);
-      continue;
+      error = entry->path().string() + ": " + std::generic_category().message(errno);
     }
-    if (!S_ISREG(status.st_mode)) continue;
-    files.push_back({std::chrono::seconds{status.st_mtim.tv_sec} + Nanoseconds{status.st_mtim.tv_nsec},
-                     entry->path().filename().string()});
   }
   if (failure) {
     error = directory.string() + ": the directory cannot be listed: " + failure.message() + "; the batch has no files";
@@ -70,50 +74,107 @@ std::vector<Candidate> list(const fs::path& directory, const DirectoryOptions& o
 
 }  // namespace
 
-DirectoryMonitor::DirectoryMonitor(fs::path directory, Duration interval, Time start, DirectoryOptions options)
+DirectoryMonitor::DirectoryMonitor(fs::path directory, Duration interval, Time start, DirectoryOptions options,
+                                   std::shared_ptr<detail::DirectoryMemory> memory)
     : directory_{std::move(directory)},
       options_{std::move(options)},
       window_{window_of(interval, options_.min_remember)},
-      start_{options_.new_files_only ? std::optional{start} : std::nullopt} {}
+      start_{options_.new_files_only ? std::optional{start} : std::nullopt},
+      memory_{memory ? std::move(memory) : std::make_shared<detail::DirectoryMemory>()} {}
 
 DirectoryMonitor::Selection DirectoryMonitor::select(Time batch_time) {
   Selection selection;
-  std::vector<Candidate> files = list(directory_, options_, batch_time, selection.error);
+  std::vector<DirectoryFile> files = list(directory_, options_, batch_time, selection.error);
 
-  const Time oldest = batch_time - window_;
+  // The first batch of a run that continues another looks back to the last batch of that one, however long ago it was.
+  const Time oldest = std::min(batch_time, memory_->resumed_from().value_or(batch_time)) - window_;
   const Nanoseconds threshold = std::max(start_.value_or(oldest), oldest).time_since_epoch();
   const Nanoseconds latest = batch_time.time_since_epoch();
-  forget_before(oldest);
-  std::erase_if(files, [&](const Candidate& file) {
-    return file.modified <= threshold || file.modified > latest || selected_.contains(file.name);
+  memory_->forget_before(oldest);
+  std::erase_if(files, [&](const DirectoryFile& file) {
+    return file.modified <= threshold || file.modified > latest || memory_->contains(file.name);
   });
-  std::sort(files.begin(), files.end(), [](const Candidate& a, const Candidate& b) {
+  std::sort(files.begin(), files.end(), [](const DirectoryFile& a, const DirectoryFile& b) {
     return std::tie(a.modified, a.name) < std::tie(b.modified, b.name);
   });
+  memory_->remember(batch_time, files);
+  memory_->resume_from(std::nullopt);
+  selection.files = std::move(files);
+  return selection;
+}
 
-  std::vector<std::string> names;
-  names.reserve(files.size());
-  selection.files.reserve(files.size());
-  for (Candidate& file : files) {
-    selection.files.push_back(directory_ / file.name);
-    names.push_back(std::move(file.name));
-  }
-  if (!names.empty()) {
-    selected_.insert(names.begin(), names.end());
-    batches_.emplace_back(batch_time, std::move(names));
+DirectoryMonitor::Selection DirectoryMonitor::select_again(Time batch_time, std::vector<DirectoryFile> files) {
+  Selection selection;
+  memory_->remember(batch_time, files);
+  memory_->resume_from(batch_time);
+  for (DirectoryFile& file : files) {
+    const fs::path path = path_of(file);
+    const std::optional<DirectoryFile> now = look_at(path);
+    if (now == file) {
+      selection.files.push_back(std::move(file));
+      continue;
+    }
+    const std::string error = path.string() + (now ? ": the file was changed" : ": the file has gone") +
+                              " since the batch of " + to_string(batch_time) +
+                              " took it in a run that did not finish the batch";
+    if (options_.changed_file == ChangedFile::fail)
+      throw SourceError(
+          "file_changed",
+          error + "; put it back as it was, or set DirectoryOptions::changed_file to leave such files out",
+          Retry::may_help);
+    selection.error += (selection.error.empty() ? "" : "\n") + error;
   }
   return selection;
 }
 
-// A file that an older batch selected cannot pass the threshold any more, unless it was changed since and so is new.
-void DirectoryMonitor::forget_before(Time oldest) {
-  while (!batches_.empty() && batches_.front().first < oldest) {
-    for (const std::string& name : batches_.front().second) selected_.erase(name);
-    batches_.pop_front();
+namespace detail {
+
+// The entries: for each file its name with the time of its batch, and under the empty name, which no file has, the start.
+
+StateSchema DirectoryMemory::schema() const {
+  return {.kind = "directory", .key = "string", .value = "i64", .parameters = {}};
+}
+
+Time DirectoryMemory::first_start(Time now) {
+  if (!start_) {
+    start_ = now;
+    if (tracking_) changes_.put(0, std::string{}, now);
+  }
+  return *start_;
+}
+
+void DirectoryMemory::remember(Time batch_time, const std::vector<DirectoryFile>& files) {
+  for (const auto& file : files) {
+    if (!selected_.insert(file.name).second) continue;
+    by_time_.emplace(batch_time, file.name);
+    if (tracking_) changes_.put(0, file.name, batch_time);
   }
 }
 
-namespace detail {
+// A file that an older batch selected cannot pass the threshold any more, unless it was changed since and so is new.
+void DirectoryMemory::forget_before(Time oldest) {
+  const auto end = by_time_.lower_bound(oldest);
+  for (auto entry = by_time_.begin(); entry != end; ++entry) {
+    selected_.erase(entry->second);
+    if (tracking_) changes_.erase(0, entry->second);
+  }
+  by_time_.erase(by_time_.begin(), end);
+}
+
+void DirectoryMemory::restore(KeyGroup, std::string_view key, std::string_view value) {
+  auto name = decode<std::string>(key);
+  const auto time = decode<Time>(value);
+  if (name.empty()) {
+    start_ = time;
+  } else if (selected_.insert(name).second) {
+    by_time_.emplace(time, std::move(name));
+  }
+}
+
+void DirectoryMemory::take_changes(StateChanges& to) {
+  to.append(changes_);
+  changes_.clear();
+}
 
 DirectoryInput::DirectoryInput(fs::path directory, DirectoryOptions options)
     : directory_{std::move(directory)}, options_{std::move(options)} {
@@ -130,7 +191,9 @@ const char* DirectoryInput::refuses_on_arrival() const noexcept {
 }
 
 void DirectoryInput::start(InputHost& host, std::size_t stream_id) {
-  if (!monitor_) monitor_.emplace(directory_, host.batch_interval(), host.runtime()->clock->now(), options_);
+  if (!monitor_)
+    monitor_.emplace(directory_, host.batch_interval(), memory_->first_start(host.runtime()->clock->now()), options_,
+                     memory_);
   host_ = &host;
   stream_id_ = stream_id;
 }
@@ -138,38 +201,53 @@ void DirectoryInput::start(InputHost& host, std::size_t stream_id) {
 void DirectoryInput::stop() noexcept { host_ = nullptr; }
 
 InputInfo DirectoryInput::cut(Time t, std::size_t) {
-  InputInfo info{.stream_id = stream_id_, .name = name(), .records = 0, .metadata = {}};
+  return take([&] {
+    const auto begin = std::chrono::steady_clock::now();
+    DirectoryMonitor::Selection selection = monitor_->select(t);
+    const auto taken = std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - begin);
+    if (taken > host_->batch_interval()) {
+      host_->runtime()->log(LogLevel::warning, name() + ": listing it took " + to_string(taken) +
+                                                   ", longer than the batch interval of " +
+                                                   to_string(host_->batch_interval()) +
+                                                   "; keep fewer files there, or give a longer interval");
+    }
+    return selection;
+  });
+}
+
+InputInfo DirectoryInput::replay(Time t, std::string_view plan) {
+  return take([&] { return monitor_->select_again(t, decode<std::vector<DirectoryFile>>(plan)); });
+}
+
+// A selection that throws fails the batch over the files, not the cut of all inputs.
+InputInfo DirectoryInput::take(FunctionRef<DirectoryMonitor::Selection()> select) {
+  InputInfo info{.stream_id = stream_id_, .name = name(), .records = 0, .metadata = {}, .lost = 0};
   cut_.clear();
   cut_error_ = nullptr;
   if (host_ == nullptr) return info;
-
-  const auto begin = std::chrono::steady_clock::now();
   DirectoryMonitor::Selection selection;
   try {
-    selection = monitor_->select(t);
+    selection = select();
   } catch (...) {
-    cut_error_ = std::current_exception();  // the batch over the files fails, not the cut of all inputs
+    cut_error_ = std::current_exception();
     return info;
   }
-  const auto taken = std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - begin);
-  if (taken > host_->batch_interval()) {
-    host_->runtime()->log(LogLevel::warning, name() + ": listing it took " + to_string(taken) +
-                                                 ", longer than the batch interval of " +
-                                                 to_string(host_->batch_interval()) +
-                                                 "; keep fewer files there, or give a longer interval");
-  }
   if (!selection.error.empty()) host_->receiver_error(stream_id_, name(), selection.error);
-  for (const fs::path& file : selection.files) {
+  for (const DirectoryFile& file : selection.files) {
     if (!info.metadata.empty()) info.metadata += '\n';
-    info.metadata += file.string();
+    info.metadata += monitor_->path_of(file).string();
   }
   cut_ = std::move(selection.files);
   return info;
 }
 
+std::string DirectoryInput::plan() const { return encode(cut_); }
+
 std::vector<fs::path> DirectoryInput::take_cut() {
   if (cut_error_) std::rethrow_exception(std::exchange(cut_error_, nullptr));
-  return std::exchange(cut_, {});
+  std::vector<fs::path> paths;
+  for (const DirectoryFile& file : std::exchange(cut_, {})) paths.push_back(monitor_->path_of(file));
+  return paths;
 }
 
 }  // namespace detail

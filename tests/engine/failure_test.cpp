@@ -145,6 +145,8 @@ TEST(Failure, OfAScheduledTaskIsReportedAndNotTheEnd) {  // EN5
     void stop() noexcept override {}
     [[nodiscard]] bool has_pending() const noexcept override { return false; }
     InputInfo cut(Time, std::size_t) override { return {}; }
+    [[nodiscard]] std::string plan() const override { return {}; }
+    InputInfo replay(Time, std::string_view) override { return {}; }
   };
   rig.ssc.engine()->add_input(std::make_shared<Scheduling>());
   auto seen = record(rig.ssc.queue_stream(std::make_shared<BatchQueue<int>>()));

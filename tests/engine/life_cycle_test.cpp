@@ -349,6 +349,8 @@ class ProbeInput final : public detail::Input {
   void stop() noexcept override { life_.add("stop " + name_); }
   [[nodiscard]] bool has_pending() const noexcept override { return false; }
   InputInfo cut(Time, std::size_t) override { return {}; }
+  [[nodiscard]] std::string plan() const override { return {}; }
+  InputInfo replay(Time, std::string_view) override { return {}; }
 
  private:
   Journal<std::string>& life_;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -19,6 +20,7 @@
 
 #include "io/fake_host.hpp"
 #include "tidemill/core/clock.hpp"
+#include "tidemill/core/codec.hpp"
 #include "tidemill/core/error.hpp"
 
 namespace tidemill {
@@ -59,7 +61,7 @@ class Directory : public ::testing::Test {
   static std::vector<std::string> names(const DirectoryMonitor::Selection& selection) {
     EXPECT_EQ(selection.error, "");
     std::vector<std::string> names;
-    for (const fs::path& file : selection.files) names.push_back(file.filename().string());
+    for (const DirectoryFile& file : selection.files) names.push_back(file.name);
     return names;
   }
 
@@ -243,6 +245,110 @@ TEST_F(Directory, AsAnInputHandsOverWhatTheFilterThrew) {
   EXPECT_THROW(static_cast<void>(input->take_cut()), UserCodeError);
   EXPECT_THAT(input->take_cut(), IsEmpty());
   input->stop();
+}
+
+// ---- restarts: I6, F55 ----
+
+// What a checkpoint would keep of a memory.
+std::map<std::string, std::string> entries_of(detail::DirectoryMemory& memory,
+                                              std::map<std::string, std::string> entries = {}) {
+  StateChanges changes;
+  memory.take_changes(changes);
+  std::string_view bytes = changes.bytes();
+  const auto take = [&bytes](std::size_t size) {
+    const std::string_view taken = bytes.substr(0, size);
+    bytes.remove_prefix(size);
+    return std::string{taken};
+  };
+  const auto sized = [&] { return take(static_cast<unsigned char>(take(4)[0])); };  // names here are short
+  while (!bytes.empty()) {
+    const bool put = take(2)[0] == 1;
+    const std::string key = sized();
+    if (put) {
+      entries[key] = sized();
+    } else {
+      entries.erase(key);
+    }
+  }
+  return entries;
+}
+
+std::shared_ptr<detail::DirectoryMemory> restored(const std::map<std::string, std::string>& entries, Time last) {
+  auto memory = std::make_shared<detail::DirectoryMemory>();
+  memory->track_changes();
+  for (const auto& [key, value] : entries) memory->restore(0, key, value);
+  memory->restored(last);
+  return memory;
+}
+
+TEST_F(Directory, ARestartTakesNoFileTwiceAndMissesNoneThatCameMeanwhile) {
+  auto memory = std::make_shared<detail::DirectoryMemory>();
+  memory->track_changes();
+  put("old", 50s);
+  put("a", 101s);
+  std::map<std::string, std::string> entries;
+  {
+    DirectoryMonitor monitor{path_, 1s, memory->first_start(at(100s)), {}, memory};
+    EXPECT_THAT(names(monitor.select(at(101s))), ElementsAre("a"));
+    entries = entries_of(*memory);
+  }
+  put("while it was down", 102s);
+  memory = restored(entries, at(101s));
+  EXPECT_EQ(memory->first_start(at(500s)), at(100s)) << "the first start counts, not the second";
+  DirectoryMonitor monitor{path_, 1s, at(100s), {}, memory};
+  EXPECT_THAT(names(monitor.select(at(500s))), ElementsAre("while it was down"))
+      << "longer ago than the remember window, and yet after the last batch";
+  put("too old", 150s);
+  EXPECT_THAT(names(monitor.select(at(501s))), IsEmpty()) << "the window is the usual one again";
+}
+
+TEST_F(Directory, ForgetsInTheCheckpointWhatItForgets) {
+  auto memory = std::make_shared<detail::DirectoryMemory>();
+  memory->track_changes();
+  DirectoryMonitor monitor{path_, 1s, memory->first_start(at(100s)), {}, memory};
+  put("a", 101s);
+  EXPECT_THAT(names(monitor.select(at(101s))), ElementsAre("a"));
+  auto entries = entries_of(*memory);
+  EXPECT_TRUE(entries.contains(encode(std::string{"a"})));
+  static_cast<void>(monitor.select(at(200s)));
+  entries = entries_of(*memory, entries);
+  EXPECT_EQ(entries.size(), 1u) << "the start is left";
+}
+
+TEST_F(Directory, SelectsAgainWhatAnEarlierRunSelected) {
+  put("a", 101s);
+  put("b", 101s);
+  DirectoryMonitor before{path_, 1s, at(100s)};
+  const auto planned = before.select(at(101s)).files;
+  put("c", 101s);
+  DirectoryMonitor after{path_, 1s, at(100s)};
+  EXPECT_THAT(names(after.select_again(at(101s), planned)), ElementsAre("a", "b"));
+  EXPECT_THAT(names(after.select(at(102s))), ElementsAre("c"));
+}
+
+TEST_F(Directory, AFileThatChangedSinceItWasPlannedFailsTheBatchOrIsLeftOut) {
+  put("a", 101s);
+  put("b", 101s);
+  put("c", 101s);
+  DirectoryMonitor before{path_, 1s, at(100s)};
+  const auto planned = before.select(at(101s)).files;
+  std::ofstream{path_ / "a", std::ios::app} << "more";
+  touch("a", 101s);
+  fs::remove(path_ / "b");
+  DirectoryMonitor strict{path_, 1s, at(100s)};
+  try {
+    static_cast<void>(strict.select_again(at(101s), planned));
+    FAIL() << "two files are not what they were";
+  } catch (const SourceError& error) {
+    EXPECT_EQ(error.code(), "file_changed");
+    EXPECT_THAT(error.what(), HasSubstr((path_ / "a").string()));
+  }
+  DirectoryMonitor lenient{path_, 1s, at(100s), {.changed_file = ChangedFile::skip}};
+  const auto selection = lenient.select_again(at(101s), planned);
+  ASSERT_EQ(selection.files.size(), 1u);
+  EXPECT_EQ(selection.files[0].name, "c");
+  EXPECT_THAT(selection.error, HasSubstr("the file was changed"));
+  EXPECT_THAT(selection.error, HasSubstr("the file has gone"));
 }
 
 }  // namespace

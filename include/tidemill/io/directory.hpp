@@ -6,12 +6,13 @@
 // it a new file.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,8 +25,15 @@
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/time.hpp"
 #include "tidemill/io/input.hpp"
+#include "tidemill/state/durable_state.hpp"
 
 namespace tidemill {
+
+/// A file that a batch has to read a second time was changed, replaced or removed.
+enum class ChangedFile : std::uint8_t {
+  fail,  ///< the batch fails: its result would not be what it was
+  skip,  ///< it is left out, and reported like an error of a receiver
+};
 
 struct DirectoryOptions {
   /// Which files are meant. Absent: those whose names do not begin with ".".
@@ -36,9 +44,52 @@ struct DirectoryOptions {
   /// visible within this time of its modification time, or it is lost.
   /// Source: Spark `spark.streaming.fileStream.minRememberDuration`.
   Duration min_remember = std::chrono::seconds{60};
+  /// What becomes of a batch that is run again after a restart when one of its files is no longer what it was.
+  ChangedFile changed_file = ChangedFile::fail;
   /// Text only: a longer line fails the batch.
   std::size_t max_line_bytes = std::size_t{1} << 20;
 };
+
+/// A file as it was when it was selected.
+struct DirectoryFile {
+  std::string name;
+  std::chrono::nanoseconds modified{0};  ///< since the epoch, as the file system has it
+  std::uint64_t size = 0;
+  std::uint64_t inode = 0;
+  friend bool operator==(const DirectoryFile&, const DirectoryFile&) = default;
+};
+
+namespace detail {
+
+/// Which files the batches of the last remember window have selected, and when the stream was first started: what a restart
+/// needs, so that no file is taken twice and none that appeared meanwhile is missed.
+class TIDEMILL_API DirectoryMemory final : public DurableState {
+ public:
+  [[nodiscard]] bool contains(const std::string& name) const { return selected_.contains(name); }
+  /// The time of the first start; `now` at the first call of the first run.
+  [[nodiscard]] Time first_start(Time now);
+  /// How far back the first batch of a run that continues another must look: the last batch of that one.
+  [[nodiscard]] std::optional<Time> resumed_from() const noexcept { return resumed_from_; }
+  void resume_from(std::optional<Time> last) noexcept { resumed_from_ = last; }
+  void remember(Time batch_time, const std::vector<DirectoryFile>& files);
+  void forget_before(Time oldest);
+
+  [[nodiscard]] StateSchema schema() const override;
+  void track_changes() override { tracking_ = true; }
+  void restore(KeyGroup group, std::string_view key, std::string_view value) override;
+  void restored(Time last) override { resumed_from_ = last; }
+  void take_changes(StateChanges& to) override;
+
+ private:
+  std::optional<Time> start_;
+  std::multimap<Time, std::string> by_time_;  // names selected, oldest first
+  std::unordered_set<std::string> selected_;  // the same names
+  std::optional<Time> resumed_from_;
+  bool tracking_ = false;
+  StateChanges changes_;  // since the last batch, when they are tracked
+};
+
+}  // namespace detail
 
 /// Which files of a directory belong to which batch. A file is selected when
 ///   - the filter holds for it, and it is a regular file (links are followed; directories below are not looked into),
@@ -52,28 +103,30 @@ struct DirectoryOptions {
 class TIDEMILL_API DirectoryMonitor {
  public:
   /// Errors: ConfigError unless interval and options.min_remember are positive.
-  DirectoryMonitor(std::filesystem::path directory, Duration interval, Time start, DirectoryOptions options = {});
+  /// What `memory` holds of an earlier run is continued, its start included.
+  DirectoryMonitor(std::filesystem::path directory, Duration interval, Time start, DirectoryOptions options = {},
+                   std::shared_ptr<detail::DirectoryMemory> memory = nullptr);
 
   struct Selection {
-    std::vector<std::filesystem::path> files;  ///< by modification time, then name
-    std::string error;  ///< why nothing, or not everything, could be looked at; empty when all is well
+    std::vector<DirectoryFile> files;  ///< by modification time, then name
+    std::string error;                 ///< why nothing, or not everything, could be looked at; empty when all is well
   };
   /// The files of the batch of `batch_time`. Batch times increase from call to call.
   /// Errors: UserCodeError when the filter throws; then nothing was selected.
   [[nodiscard]] Selection select(Time batch_time);
+  /// The files that an earlier run selected for `batch_time`, as far as they are still what they were.
+  [[nodiscard]] Selection select_again(Time batch_time, std::vector<DirectoryFile> files);
+  [[nodiscard]] std::filesystem::path path_of(const DirectoryFile& file) const { return directory_ / file.name; }
 
   [[nodiscard]] const std::filesystem::path& directory() const noexcept { return directory_; }
   [[nodiscard]] Duration remember_window() const noexcept { return window_; }
 
  private:
-  void forget_before(Time oldest);
-
   const std::filesystem::path directory_;
   const DirectoryOptions options_;
   const Duration window_;
-  const std::optional<Time> start_;                                // absent: files of any age
-  std::deque<std::pair<Time, std::vector<std::string>>> batches_;  // names selected, oldest first
-  std::unordered_set<std::string> selected_;                       // the same names
+  const std::optional<Time> start_;                  // absent: files of any age
+  std::shared_ptr<detail::DirectoryMemory> memory_;  // shared with the input, which shows it to the checkpoint
 };
 
 namespace detail {
@@ -91,17 +144,23 @@ class TIDEMILL_API DirectoryInput final : public Input {
   /// Lists the directory. Records are not counted, and `max_records` is not kept; metadata names the files, one a line.
   InputInfo cut(Time t, std::size_t max_records) override;
   [[nodiscard]] const char* refuses_on_arrival() const noexcept override;
+  [[nodiscard]] std::string plan() const override;
+  InputInfo replay(Time t, std::string_view plan) override;
+  [[nodiscard]] std::shared_ptr<DurableState> durable_state() override { return memory_; }
 
   /// The files of the last cut; they can be taken once. Errors: UserCodeError when the filter threw.
   [[nodiscard]] std::vector<std::filesystem::path> take_cut();
 
  private:
   const std::filesystem::path directory_;
+  InputInfo take(FunctionRef<DirectoryMonitor::Selection()> select);
+
   const DirectoryOptions options_;
-  std::optional<DirectoryMonitor> monitor_;  // kept from run to run, so that no file is taken twice
-  InputHost* host_ = nullptr;                // null when not started
+  std::shared_ptr<DirectoryMemory> memory_ = std::make_shared<DirectoryMemory>();  // shared with monitor and engine
+  std::optional<DirectoryMonitor> monitor_;
+  InputHost* host_ = nullptr;  // null when not started
   std::size_t stream_id_ = 0;
-  std::vector<std::filesystem::path> cut_;
+  std::vector<DirectoryFile> cut_;
   std::exception_ptr cut_error_;
 };
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/time.hpp"
 #include "tidemill/io/inbox.hpp"
+#include "tidemill/state/durable_state.hpp"
 
 namespace tidemill {
 
@@ -24,6 +26,7 @@ struct InputInfo {
   std::string name;         ///< "socket localhost:9999", "directory in/"
   std::size_t records = 0;  ///< 0 for inputs that do not count before they read (files)
   std::string metadata;     ///< what the batch was cut from, for people: file names, offsets
+  std::size_t lost = 0;  ///< of a batch that is run again after a restart: records that could not be had a second time
 };
 
 namespace detail {
@@ -74,11 +77,26 @@ class TIDEMILL_API Input {
   /// `max_records`. The typed side reads it until the next cut.
   virtual InputInfo cut(Time t, std::size_t max_records) = 0;
 
+  // ---- restarts: only with a checkpoint ---------------------------------------------------------------------------------
+
+  /// What the last cut took, in bytes from which `replay` in a later run takes the same again. They are durable before the batch
+  /// runs. By default the number of records, for inputs that cannot be read twice.
+  [[nodiscard]] virtual std::string plan() const = 0;
+  /// Instead of `cut`, for a batch that an earlier run planned and did not finish. An input that cannot read again what `plan`
+  /// says gives what it can and counts the rest as lost, or throws SourceError.
+  virtual InputInfo replay(Time t, std::string_view plan) = 0;
+  /// What has to be known after a restart beyond the plans of unfinished batches; null: nothing. Asked once, before the start.
+  [[nodiscard]] virtual std::shared_ptr<DurableState> durable_state() { return nullptr; }
+
   /// Whether data is pushed to it, so that it counts as a receiver.
   [[nodiscard]] virtual bool is_receiver() const noexcept { return false; }
   /// Whether the input can feed a gate without an interval; when not, why.
   [[nodiscard]] virtual const char* refuses_on_arrival() const noexcept { return nullptr; }
 };
+
+/// The plan of an input that can only say how many records there were. Errors: StateError for other bytes.
+[[nodiscard]] TIDEMILL_API std::string plan_of_records(std::size_t records);
+[[nodiscard]] TIDEMILL_API std::size_t records_of_plan(std::string_view plan);
 
 /// An input that receives blocks into an inbox.
 template <class Block>
@@ -91,9 +109,15 @@ class BlockInput : public Input {
 
   InputInfo cut(Time t, std::size_t max_records) final {
     cut_ = inbox_.take_until(t, max_records);
-    std::size_t records = 0;
-    for (const Block& block : cut_) records += BlockTraits<Block>::records(block);
-    return {.stream_id = stream_id_, .name = name(), .records = records, .metadata = {}};
+    cut_records_ = 0;
+    for (const Block& block : cut_) cut_records_ += BlockTraits<Block>::records(block);
+    return {.stream_id = stream_id_, .name = name(), .records = cut_records_, .metadata = {}, .lost = 0};
+  }
+
+  [[nodiscard]] std::string plan() const final { return plan_of_records(cut_records_); }
+  InputInfo replay(Time, std::string_view plan) final {
+    cut_.clear();
+    return {.stream_id = stream_id_, .name = name(), .records = 0, .metadata = {}, .lost = records_of_plan(plan)};
   }
 
   /// The blocks of the last cut; they can be taken once.
@@ -127,6 +151,7 @@ class BlockInput : public Input {
  private:
   Inbox<Block> inbox_;
   std::vector<Block> cut_;
+  std::size_t cut_records_ = 0;
   std::size_t stream_id_ = 0;
 };
 

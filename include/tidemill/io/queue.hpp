@@ -79,6 +79,8 @@ enum class QueueMode : std::uint8_t { one_at_a_time, all_at_once };
 
 namespace detail {
 
+[[noreturn]] TIDEMILL_API void throw_queue_is_gone(Time t, std::size_t records);
+
 template <class T>
 class QueueInput final : public Input {
  public:
@@ -94,9 +96,16 @@ class QueueInput final : public Input {
 
   InputInfo cut(Time, std::size_t max_records) override {
     cut_ = queue_->pop(mode_ == QueueMode::one_at_a_time ? 1 : queue_->size(), max_records);
-    std::size_t records = 0;
-    for (const auto& entry : cut_) records += BatchQueue<T>::size_of(entry);
-    return {.stream_id = stream_id_, .name = name(), .records = records, .metadata = {}};
+    cut_records_ = 0;
+    for (const auto& entry : cut_) cut_records_ += BatchQueue<T>::size_of(entry);
+    return {.stream_id = stream_id_, .name = name(), .records = cut_records_, .metadata = {}, .lost = 0};
+  }
+
+  [[nodiscard]] std::string plan() const override { return plan_of_records(cut_records_); }
+  InputInfo replay(Time t, std::string_view plan) override {
+    cut_.clear();
+    if (const std::size_t records = records_of_plan(plan); records != 0) throw_queue_is_gone(t, records);
+    return {.stream_id = stream_id_, .name = name(), .records = 0, .metadata = {}, .lost = 0};
   }
 
   /// The batches of the last cut as one; nothing when the queue was empty.
@@ -120,6 +129,7 @@ class QueueInput final : public Input {
   std::shared_ptr<BatchQueue<T>> queue_;  // shared with the program that fills it
   QueueMode mode_;
   std::vector<typename BatchQueue<T>::Entry> cut_;
+  std::size_t cut_records_ = 0;
   std::size_t stream_id_ = 0;
 };
 
@@ -131,8 +141,10 @@ class TIDEMILL_API ConstantInput final : public Input {
   void stop() noexcept override {}
   [[nodiscard]] bool has_pending() const noexcept override { return false; }
   InputInfo cut(Time, std::size_t) override {
-    return {.stream_id = stream_id_, .name = "constant", .records = 0, .metadata = {}};
+    return {.stream_id = stream_id_, .name = "constant", .records = 0, .metadata = {}, .lost = 0};
   }
+  [[nodiscard]] std::string plan() const override { return {}; }
+  InputInfo replay(Time t, std::string_view) override { return cut(t, 0); }
   [[nodiscard]] const char* refuses_on_arrival() const noexcept override { return "nothing ever arrives at it"; }
 
  private:
