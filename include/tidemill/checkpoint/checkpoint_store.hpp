@@ -166,6 +166,10 @@ class TIDEMILL_API CheckpointStore {
   /// Cost: the snapshot and the log since are read once; memory as CheckpointOptions::merge_bytes says.
   void for_each_entry(std::string_view state, FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit);
 
+  /// Gives up the batches that are not committed: the next plan may be for their times. What they put out stays, so that this
+  /// is for an operator who knows that it was nothing, or too little to matter.
+  void drop_uncommitted();
+
   // --- Running ---
 
   /// Begins a run: durable when it returns. States that `run` does not name, or names with another schema, are dropped with

@@ -125,7 +125,7 @@ class TIDEMILL_API Fs {
 
   // --- Made from the above ---
 
-  /// The whole file. Errors: FsError "too_large" if it has more than `limit` bytes.
+  /// The whole file, if it has no more than `limit` bytes.
   [[nodiscard]] std::string read_all(const std::string& path, std::uint64_t limit = 64 * 1024 * 1024);
 };
 
