@@ -1,0 +1,621 @@
+#include "tidemill/testing/sim_fs.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "tidemill/core/crc32c.hpp"
+
+namespace tidemill::testing {
+namespace {
+
+constexpr std::size_t sector = 512;
+
+// A file: what is read, and what the disk has. `dirty` are the sectors in which the two may differ and that the next sync
+// writes; those that a failed sync dropped are in neither, so that they differ until they are written again.
+struct Node {
+  std::string cache;
+  std::string disk;
+  std::set<std::size_t> dirty;
+  bool is_directory = false;
+};
+using NodePointer = std::shared_ptr<Node>;
+
+// A change of names that is not durable yet: all of it or nothing. A null node takes the name away.
+struct NameChange {
+  struct Name {
+    std::string path;
+    NodePointer node;
+  };
+  std::vector<Name> names;
+};
+
+using Names = std::map<std::string, NodePointer>;
+
+void apply_to(Names& names, const NameChange& change) {
+  for (const auto& [path, node] : change.names) {
+    if (node) {
+      names[path] = node;
+    } else {
+      names.erase(path);
+    }
+  }
+}
+
+}  // namespace
+
+struct SimFs::Impl {
+  explicit Impl(std::uint64_t seed) : random{seed} {
+    const auto root = std::make_shared<Node>();
+    root->is_directory = true;
+    names["."] = root;
+    durable_names = names;
+  }
+
+  // What a call at which something happens has to do.
+  enum class Now { go_on, fail, crash };
+
+  // Counts a durable call, and says what becomes of it. `room`: it may need room; `sync`: it makes bytes durable.
+  Now call(std::string_view what, const std::string& path, std::uint32_t check, bool room, bool sync) {
+    note(what, path, check);
+    if (crashed) throw SimCrash{};
+    ++durable_calls;
+    if (recording) calls.push_back(std::string{what} + " " + path);
+    if (fault == SimFault::none || durable_calls < fault_at) return Now::go_on;
+    if (fault == SimFault::disk_full && !room) return Now::go_on;
+    if (fault == SimFault::sync_lost && !sync) return Now::go_on;
+    happened = true;
+    const SimFault what_now = fault;
+    if (!for_ever) fault = SimFault::none;
+    if (what_now == SimFault::kill || what_now == SimFault::power_loss) {
+      crashed = true;
+      power_lost = what_now == SimFault::power_loss;
+      return Now::crash;
+    }
+    error = what_now == SimFault::disk_full ? ENOSPC : EIO;
+    return Now::fail;
+  }
+
+  // For calls that are done or not done.
+  void all_or_nothing(std::string_view what, const std::string& path, std::uint32_t check = 0, bool room = false) {
+    switch (call(what, path, check, room, false)) {
+      case Now::go_on: return;
+      case Now::fail: throw FsError(what, path, error);
+      case Now::crash: throw SimCrash{};
+    }
+  }
+
+  void look(std::string_view what, const std::string& path) {
+    note(what, path, 0);
+    if (crashed) throw SimCrash{};
+  }
+
+  void note(std::string_view what, std::string_view path, std::uint32_t check) {
+    hash = crc32c(std::as_bytes(std::span{what}), hash ^ check);
+    hash = crc32c(std::as_bytes(std::span{path}), hash);
+    trace = trace * 0x9E3779B97F4A7C15ULL + hash;
+  }
+
+  NodePointer find(const std::string& path) const {
+    const auto name = names.find(path);
+    return name == names.end() ? nullptr : name->second;
+  }
+  NodePointer file(std::string_view action, const std::string& path) const {
+    NodePointer node = find(path);
+    if (!node) throw FsError(action, path, ENOENT);
+    if (node->is_directory) throw FsError(action, path, EISDIR);
+    return node;
+  }
+  void check_parent(std::string_view action, const std::string& path) const {
+    const NodePointer parent = find(detail::parent_path(path));
+    if (!parent) throw FsError(action, path, ENOENT);
+    if (!parent->is_directory) throw FsError(action, path, ENOTDIR);
+  }
+  void change(NameChange what) {
+    apply_to(names, what);
+    pending.push_back(std::move(what));
+  }
+
+  static void mark(Node& node, std::uint64_t from, std::uint64_t to) {
+    for (std::uint64_t at = from / sector; at * sector < to; ++at) node.dirty.insert(static_cast<std::size_t>(at));
+  }
+  static void write(Node& node, std::uint64_t offset, std::span<const std::byte> bytes) {
+    const std::size_t end = static_cast<std::size_t>(offset) + bytes.size();
+    if (end > node.cache.size()) resize(node, end);
+    if (!bytes.empty()) std::memcpy(&node.cache[static_cast<std::size_t>(offset)], bytes.data(), bytes.size());
+    mark(node, offset, end);
+  }
+  static void resize(Node& node, std::size_t size) {
+    const std::size_t before = node.cache.size();
+    node.cache.resize(size, '\0');
+    mark(node, std::min(before, size), std::max(before, size));
+  }
+  // Puts one sector on the disk as it is in the cache.
+  static void persist(Node& node, std::size_t at) {
+    const std::size_t from = at * sector;
+    const std::size_t to = std::min(from + sector, node.cache.size());
+    if (from >= to) return;
+    if (node.disk.size() < to) node.disk.resize(to, '\0');
+    std::memcpy(&node.disk[from], &node.cache[from], to - from);
+  }
+  static void sync(Node& node) {
+    for (const std::size_t at : node.dirty) persist(node, at);
+    // Shorter, or longer by zeros. Bytes that a failed sync dropped are not written by a later one.
+    if (node.disk.size() != node.cache.size()) node.disk.resize(node.cache.size(), '\0');
+    node.dirty.clear();
+  }
+
+  // What the disk has when the power comes back.
+  void settle_power_loss() {
+    const auto chance = [&](std::uint64_t n) { return random() % n == 0; };
+    // Names: in some losses none of the changes, or the first few; mostly any of them.
+    const std::uint64_t manner = random() % 4;
+    const std::size_t first_few = pending.empty() ? 0 : random() % (pending.size() + 1);
+    for (std::size_t i = 0; i < pending.size(); ++i) {
+      const bool happens = manner == 0 ? false : manner == 1 ? i < first_few : chance(2);
+      if (happens) apply_to(durable_names, pending[i]);
+    }
+    pending.clear();
+    // What stands in a directory that is not there is not there.
+    for (auto name = durable_names.begin(); name != durable_names.end();) {
+      bool reachable = true;
+      for (std::string path = name->first; reachable && path != "." && path != "/";) {
+        path = detail::parent_path(path);
+        reachable = path == "/" || durable_names.contains(path);
+      }
+      name = reachable ? std::next(name) : durable_names.erase(name);
+    }
+    names = durable_names;
+    std::set<Node*> done;
+    for (auto& [path, node] : names) {
+      if (node->is_directory || !done.insert(node.get()).second) continue;
+      const std::uint64_t bytes_manner = random() % 4;
+      const std::size_t step = random() % 2 == 0 ? 1 : 8;  // 512 or 4096 bytes
+      const std::size_t kept = node->dirty.empty() ? 0 : random() % (node->dirty.size() + 1);
+      std::size_t block = static_cast<std::size_t>(-1);
+      bool happens = false;
+      std::size_t i = 0;
+      for (const std::size_t at : node->dirty) {
+        if (at / step != block) {
+          block = at / step;
+          happens = bytes_manner == 0 ? false : bytes_manner == 1 ? i < kept : chance(2);
+        }
+        if (happens) persist(*node, at);
+        ++i;
+      }
+      // The size may have got there without the bytes.
+      if (node->disk.size() < node->cache.size() && chance(2)) {
+        const std::size_t missing = node->cache.size() - node->disk.size();
+        node->disk.resize(node->disk.size() + random() % (missing + 1), '\0');
+      }
+      node->cache = node->disk;
+      node->dirty.clear();
+    }
+  }
+
+  mutable std::mutex mutex;
+  std::mt19937_64 random;
+  Names names;          // as the process sees them
+  Names durable_names;  // as the disk has them
+  std::vector<NameChange> pending;
+  std::map<std::string, std::uint64_t> locks;  // path to which lock
+  std::uint64_t next_lock = 1;
+  std::uint64_t life = 1;  // files opened in an earlier one are dead
+
+  bool crashed = false;
+  bool power_lost = false;
+  SimFault fault = SimFault::none;
+  std::uint64_t fault_at = 0;
+  bool for_ever = false;
+  bool happened = false;
+  int error = EIO;
+  std::uint64_t reads = 0;
+  std::uint64_t read_fault_at = 0;
+  bool read_for_ever = false;
+
+  std::uint64_t durable_calls = 0;
+  std::uint32_t hash = 0;
+  std::uint64_t trace = 0;
+  bool recording = false;
+  std::vector<std::string> calls;
+
+  std::uint64_t free_bytes = std::uint64_t{1} << 40;
+  FsKind file_system{"simulated", true};
+};
+
+namespace {
+
+class SimFile final : public FsFile {
+ public:
+  SimFile(std::shared_ptr<SimFs::Impl> disk, std::string path, NodePointer node)
+      : disk_{std::move(disk)}, path_{std::move(path)}, node_{std::move(node)}, life_{disk_->life} {}
+
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes) override {
+    const std::lock_guard guard{disk_->mutex};
+    check("write");
+    write("write", offset, bytes);
+  }
+  void append(std::span<const std::byte> bytes) override {
+    const std::lock_guard guard{disk_->mutex};
+    check("write");
+    write("append", node_->cache.size(), bytes);
+  }
+  void allocate(std::uint64_t size) override {
+    const std::lock_guard guard{disk_->mutex};
+    check("allocate room for");
+    settle("allocate", disk_->call("allocate", path_, static_cast<std::uint32_t>(size), true, false));
+    if (size > node_->cache.size()) SimFs::Impl::resize(*node_, static_cast<std::size_t>(size));
+  }
+  void truncate(std::uint64_t size) override {
+    const std::lock_guard guard{disk_->mutex};
+    check("truncate");
+    settle("truncate", disk_->call("truncate", path_, static_cast<std::uint32_t>(size), false, false));
+    SimFs::Impl::resize(*node_, static_cast<std::size_t>(size));
+  }
+  void sync_data() override { sync_as("sync_data"); }
+  void sync() override { sync_as("sync"); }
+
+ private:
+  void check(std::string_view action) const {
+    if (disk_->crashed || life_ != disk_->life) throw SimCrash{};
+    if (failed_ != 0) throw FsError(action, path_, failed_);
+  }
+  void settle(std::string_view action, SimFs::Impl::Now now) {
+    if (now == SimFs::Impl::Now::crash) throw SimCrash{};
+    if (now != SimFs::Impl::Now::fail) return;
+    failed_ = disk_->error;
+    throw FsError(action, path_, failed_);
+  }
+  void write(std::string_view action, std::uint64_t offset, std::span<const std::byte> bytes) {
+    const auto now = disk_->call(action, path_, crc32c(bytes, static_cast<std::uint32_t>(offset)), true, false);
+    if (now != SimFs::Impl::Now::go_on) bytes = bytes.first(disk_->random() % (bytes.size() + 1));
+    SimFs::Impl::write(*node_, offset, bytes);
+    settle("write", now);
+  }
+  void sync_as(std::string_view name) {
+    const std::lock_guard guard{disk_->mutex};
+    check("sync");
+    const auto now = disk_->call(name, path_, 0, false, true);
+    if (now == SimFs::Impl::Now::go_on) SimFs::Impl::sync(*node_);
+    if (now == SimFs::Impl::Now::fail) node_->dirty.clear();  // forgotten, not written
+    settle("sync", now);
+  }
+
+  const std::shared_ptr<SimFs::Impl> disk_;  // joins the lives of a disk and its files
+  const std::string path_;
+  const NodePointer node_;
+  const std::uint64_t life_;
+  int failed_ = 0;
+};
+
+class SimReader final : public FsReader {
+ public:
+  SimReader(std::shared_ptr<SimFs::Impl> disk, std::string path, NodePointer node)
+      : disk_{std::move(disk)}, path_{std::move(path)}, node_{std::move(node)}, life_{disk_->life} {}
+
+  std::uint64_t size() const override {
+    const std::lock_guard guard{disk_->mutex};
+    check();
+    return node_->cache.size();
+  }
+  std::size_t read_at(std::uint64_t offset, std::span<std::byte> to) const override {
+    const std::lock_guard guard{disk_->mutex};
+    check();
+    if (++disk_->reads; disk_->read_fault_at != 0 && disk_->reads >= disk_->read_fault_at) {
+      if (!disk_->read_for_ever) disk_->read_fault_at = 0;
+      throw FsError("read", path_, EIO);
+    }
+    if (offset >= node_->cache.size()) return 0;
+    const std::size_t size = std::min(to.size(), node_->cache.size() - static_cast<std::size_t>(offset));
+    if (size > 0) std::memcpy(to.data(), &node_->cache[static_cast<std::size_t>(offset)], size);
+    return size;
+  }
+
+ private:
+  void check() const {
+    if (disk_->crashed || life_ != disk_->life) throw SimCrash{};
+  }
+  const std::shared_ptr<SimFs::Impl> disk_;  // joins the lives of a disk and its files
+  const std::string path_;
+  const NodePointer node_;
+  const std::uint64_t life_;
+};
+
+class SimLock final : public FsLock {
+ public:
+  SimLock(std::shared_ptr<SimFs::Impl> disk, std::string path, std::uint64_t number)
+      : disk_{std::move(disk)}, path_{std::move(path)}, number_{number} {}
+  ~SimLock() override {
+    const std::lock_guard guard{disk_->mutex};
+    const auto lock = disk_->locks.find(path_);
+    if (lock != disk_->locks.end() && lock->second == number_) disk_->locks.erase(lock);
+  }
+
+ private:
+  const std::shared_ptr<SimFs::Impl> disk_;  // joins the lives of a disk and its locks
+  const std::string path_;
+  const std::uint64_t number_;
+};
+
+}  // namespace
+
+SimFs::SimFs(std::uint64_t seed) : impl_{std::make_shared<Impl>(seed)} {}
+SimFs::SimFs(std::shared_ptr<Impl> impl) : impl_{std::move(impl)} {}
+SimFs::~SimFs() = default;
+
+std::shared_ptr<SimFs> SimFs::copy(std::uint64_t seed) const {
+  const std::lock_guard guard{impl_->mutex};
+  auto other = std::make_shared<Impl>(seed);
+  std::map<const Node*, NodePointer> nodes;
+  const auto same = [&](const NodePointer& node) {
+    if (!node) return NodePointer{};
+    NodePointer& copied = nodes[node.get()];
+    if (!copied) copied = std::make_shared<Node>(*node);
+    return copied;
+  };
+  other->names.clear();
+  other->durable_names.clear();
+  for (const auto& [path, node] : impl_->names) other->names[path] = same(node);
+  for (const auto& [path, node] : impl_->durable_names) other->durable_names[path] = same(node);
+  for (const NameChange& change : impl_->pending) {
+    NameChange& copied = other->pending.emplace_back();
+    for (const auto& [path, node] : change.names) copied.names.push_back({path, same(node)});
+  }
+  other->free_bytes = impl_->free_bytes;
+  other->file_system = impl_->file_system;
+  return std::shared_ptr<SimFs>(new SimFs(std::move(other)));
+}
+
+void SimFs::fail_at(std::uint64_t call, SimFault fault, bool for_ever) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->fault = fault;
+  impl_->fault_at = impl_->durable_calls + call;
+  impl_->for_ever = for_ever;
+  impl_->happened = false;
+}
+
+void SimFs::fail_read_at(std::uint64_t call, bool for_ever) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->read_fault_at = impl_->reads + call;
+  impl_->read_for_ever = for_ever;
+}
+
+void SimFs::clear_faults() {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->fault = SimFault::none;
+  impl_->read_fault_at = 0;
+}
+
+bool SimFs::fault_happened() const {
+  const std::lock_guard guard{impl_->mutex};
+  return impl_->happened;
+}
+
+void SimFs::kill() {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->crashed = true;
+}
+
+void SimFs::lose_power() {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->crashed = true;
+  impl_->power_lost = true;
+}
+
+void SimFs::restart() {
+  const std::lock_guard guard{impl_->mutex};
+  if (impl_->power_lost) impl_->settle_power_loss();
+  impl_->power_lost = false;
+  impl_->crashed = false;
+  impl_->locks.clear();
+  ++impl_->life;
+  impl_->fault = SimFault::none;
+  impl_->read_fault_at = 0;
+}
+
+std::uint64_t SimFs::durable_calls() const {
+  const std::lock_guard guard{impl_->mutex};
+  return impl_->durable_calls;
+}
+
+std::uint64_t SimFs::trace() const {
+  const std::lock_guard guard{impl_->mutex};
+  return impl_->trace;
+}
+
+void SimFs::record_calls(bool on) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->recording = on;
+  impl_->calls.clear();
+}
+
+const std::vector<std::string>& SimFs::calls() const { return impl_->calls; }
+
+void SimFs::set_free_space(std::uint64_t bytes) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->free_bytes = bytes;
+}
+
+void SimFs::set_kind(FsKind kind) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->file_system = std::move(kind);
+}
+
+std::vector<std::string> SimFs::files() const {
+  const std::lock_guard guard{impl_->mutex};
+  std::vector<std::string> paths;
+  for (const auto& [path, node] : impl_->names) {
+    if (!node->is_directory) paths.push_back(path);
+  }
+  return paths;
+}
+
+std::string SimFs::contents(const std::string& path) const {
+  const std::lock_guard guard{impl_->mutex};
+  return impl_->file("read", path)->cache;
+}
+
+void SimFs::set_contents(const std::string& path, std::string bytes) {
+  const std::lock_guard guard{impl_->mutex};
+  const auto node = std::make_shared<Node>();
+  node->cache = bytes;
+  node->disk = std::move(bytes);
+  impl_->names[path] = node;
+  impl_->durable_names[path] = node;
+}
+
+void SimFs::erase(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->names.erase(path);
+  impl_->durable_names.erase(path);
+}
+
+std::unique_ptr<FsFile> SimFs::create(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->all_or_nothing("create", path, 0, true);
+  impl_->check_parent("create", path);
+  if (impl_->find(path)) throw FsError("create", path, EEXIST);
+  const auto node = std::make_shared<Node>();
+  impl_->change(NameChange{{{path, node}}});
+  return std::make_unique<SimFile>(impl_, path, node);
+}
+
+std::unique_ptr<FsFile> SimFs::open(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("open", path);
+  return std::make_unique<SimFile>(impl_, path, impl_->file("open", path));
+}
+
+std::unique_ptr<FsReader> SimFs::read(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("read", path);
+  return std::make_unique<SimReader>(impl_, path, impl_->file("open", path));
+}
+
+void SimFs::rename(const std::string& from, const std::string& to) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->all_or_nothing("rename", to, crc32c(std::as_bytes(std::span{from})), true);
+  const NodePointer node = impl_->file("rename", from);
+  impl_->check_parent("rename a file to", to);
+  if (from != to) impl_->change(NameChange{{{to, node}, {from, nullptr}}});
+}
+
+void SimFs::link(const std::string& from, const std::string& to) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->all_or_nothing("link", to, crc32c(std::as_bytes(std::span{from})), true);
+  const NodePointer node = impl_->file("link", from);
+  impl_->check_parent("link a file to", to);
+  if (impl_->find(to)) throw FsError("link a file to", to, EEXIST);
+  impl_->change(NameChange{{{to, node}}});
+}
+
+bool SimFs::remove(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  // Of a file that is not there nothing is removed, so that nothing can fail.
+  if (!impl_->find(path)) {
+    impl_->look("remove", path);
+    return false;
+  }
+  impl_->all_or_nothing("remove", path);
+  impl_->change(NameChange{{{path, nullptr}}});
+  return true;
+}
+
+bool SimFs::make_directory(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  if (const NodePointer node = impl_->find(path)) {
+    impl_->look("make_directory", path);
+    if (node->is_directory) return false;
+    throw FsError("make the directory", path, ENOTDIR);
+  }
+  impl_->all_or_nothing("make_directory", path, 0, true);
+  impl_->check_parent("make the directory", path);
+  const auto node = std::make_shared<Node>();
+  node->is_directory = true;
+  impl_->change(NameChange{{{path, node}}});
+  return true;
+}
+
+void SimFs::sync_directory(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  // A failed one forgets nothing: file systems keep names in a journal, which they do not give up one entry at a time.
+  switch (impl_->call("sync_directory", path, 0, false, false)) {
+    case Impl::Now::go_on: break;
+    case Impl::Now::fail: throw FsError("sync the directory", path, impl_->error);
+    case Impl::Now::crash: throw SimCrash{};
+  }
+  const NodePointer node = impl_->find(path);
+  if (!node || !node->is_directory) throw FsError("sync the directory", path, ENOENT);
+  std::erase_if(impl_->pending, [&](const NameChange& change) {
+    const bool here = std::any_of(change.names.begin(), change.names.end(),
+                                  [&](const auto& name) { return detail::parent_path(name.path) == path; });
+    if (here) apply_to(impl_->durable_names, change);
+    return here;
+  });
+}
+
+bool SimFs::exists(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("exists", path);
+  return impl_->find(path) != nullptr;
+}
+
+std::vector<std::string> SimFs::list(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("list", path);
+  const NodePointer node = impl_->find(path);
+  if (!node) throw FsError("list", path, ENOENT);
+  if (!node->is_directory) throw FsError("list", path, ENOTDIR);
+  std::vector<std::string> result;
+  for (const auto& name : impl_->names) {
+    if (name.first != path && name.first != "." && detail::parent_path(name.first) == path) {
+      const std::size_t slash = name.first.rfind('/');
+      result.push_back(slash == std::string::npos ? name.first : name.first.substr(slash + 1));
+    }
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+// Not a durable call: what is in the file is for people, and a lock survives nothing.
+std::unique_ptr<FsLock> SimFs::lock(const std::string& path, std::string_view holder) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("lock", path);
+  impl_->check_parent("lock", path);
+  if (impl_->locks.contains(path)) return nullptr;
+  NodePointer node = impl_->find(path);
+  if (!node) {
+    node = std::make_shared<Node>();
+    impl_->names[path] = node;
+    impl_->durable_names[path] = node;
+  }
+  node->cache = holder;
+  node->disk = node->cache;
+  const std::uint64_t number = impl_->next_lock++;
+  impl_->locks[path] = number;
+  return std::make_unique<SimLock>(impl_, path, number);
+}
+
+FsKind SimFs::kind(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("kind", path);
+  return impl_->file_system;
+}
+
+std::uint64_t SimFs::free_space(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("free_space", path);
+  return impl_->free_bytes;
+}
+
+std::array<std::byte, 16> SimFs::random_id() {
+  const std::lock_guard guard{impl_->mutex};
+  std::array<std::byte, 16> id;
+  for (std::byte& byte : id) byte = static_cast<std::byte>(impl_->random() & 0xFF);
+  return id;
+}
+
+}  // namespace tidemill::testing
