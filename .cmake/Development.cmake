@@ -24,9 +24,9 @@ if(TIDEMILL_SANITIZE)
   if(TIDEMILL_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     add_compile_options(-Wno-tsan)
   endif()
-  # With sanitizers GCC 12 sees overflows in std::string that are not there.
+  # With sanitizers GCC 12 sees overflows in std::string, and mismatched deletes in GoogleTest, that are not there.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    add_compile_options(-Wno-array-bounds -Wno-stringop-overflow -Wno-restrict -Wno-maybe-uninitialized)
+    add_compile_options(-Wno-array-bounds -Wno-stringop-overflow -Wno-restrict -Wno-maybe-uninitialized -Wno-mismatched-new-delete)
   endif()
 endif()
 

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <sys/prctl.h>
 #include <thread>
 #include <utility>
 
+#include "engine/durability.hpp"
 #include "tidemill/core/error.hpp"
 #include "tidemill/core/function_ref.hpp"
 #include "tidemill/io/io_service.hpp"
@@ -95,7 +98,18 @@ class StreamingEngine::Impl final : public InputHost {
                                               "; give the context a batch interval");
     }
     inputs_.push_back(std::move(input));
+    input_nodes_.emplace_back();
     return inputs_.size() - 1;
+  }
+  void name_input(std::size_t id, std::shared_ptr<const GraphNode> node) { input_nodes_.at(id) = std::move(node); }
+
+  void checkpoint(std::string directory, RecoveryOptions options, Existing existing) {
+    check_can_change("checkpoint");
+    if (durability_)
+      throw PlanError("illegal_state", "checkpoint(\"" + directory +
+                                           "\") was called on a context whose checkpoint is \"" +
+                                           durability_->directory() + "\" already");
+    durability_ = std::make_unique<Durability>(std::move(directory), std::move(options), existing);
   }
 
   // ---- InputHost --------------------------------------------------------------------------------------------------------
@@ -193,16 +207,14 @@ class StreamingEngine::Impl final : public InputHost {
     }
     drive_ = drive;
     const Time now = runtime_->clock->now();
-    if (options_.interval) {
-      const Time before = floor_to(now, *options_.interval);
-      zero_.store(before.time_since_epoch().count());
-      next_tick_.store((before + *options_.interval).time_since_epoch().count());
-    } else {
-      zero_.store(now.time_since_epoch().count());
+    try {
+      begin_at(now);
+    } catch (...) {
+      close_checkpoint();
+      end(StreamingState::stopped);
+      throw;
     }
-    last_batch_ = zero_time();
     last_end_ = Time::min();
-    cut_until_ = zero_time();
     state_.store(StreamingState::active, std::memory_order_release);
     if (runtime_->own_workers != nullptr) runtime_->own_workers->retain();
     try {
@@ -219,6 +231,83 @@ class StreamingEngine::Impl final : public InputHost {
       throw;
     }
   }
+
+  // Where the run begins: at the tick before now, or where the run before it ended.
+  void begin_at(Time now) {
+    Durability::Resumed resumed;
+    if (durability_)
+      resumed = durability_->open(graph_states(), graph_inputs(), drive_ == Drive::own_thread, thread_name());
+    for (const std::string& warning : resumed.warnings)
+      log(LogLevel::warning, [&] { return "checkpoint: " + warning; });
+    const Duration interval = options_.interval.value_or(Duration::zero());
+    Time zero = options_.interval ? floor_to(now, interval) : now;
+    Time last = zero;
+    if (resumed.run) {
+      // Times go on where they ended; on the old grid, unless the interval was changed. [B3]
+      const Time before = resumed.last_planned().value_or(resumed.run->zero_time);
+      if (interval == resumed.run->batch_interval) {
+        zero = resumed.run->zero_time;
+        last = before;
+      } else {
+        zero = last = options_.interval ? floor_to(before, interval) : before;
+      }
+      if (before > now)
+        log(LogLevel::warning, [&] {
+          return "the clock says " + to_string(now) + ", and the last batch of the run before was that of " +
+                 to_string(before) + "; batches begin again after it";
+        });
+      log(LogLevel::info, [&] {
+        return "continuing after the batch of " + to_string(resumed.last_committed.value_or(resumed.run->zero_time)) +
+               "; " + std::to_string(resumed.unfinished.size()) + " unfinished batches are run again";
+      });
+    }
+    zero_.store(zero.time_since_epoch().count());
+    resumed_from_.store(resumed.last_committed.value_or(last).time_since_epoch().count());
+    last_batch_ = last;
+    cut_until_ = zero;
+    unfinished_ = {std::make_move_iterator(resumed.unfinished.begin()),
+                   std::make_move_iterator(resumed.unfinished.end())};
+    if (options_.interval) {
+      Time tick = last + interval;
+      const Time behind = floor_to(now, interval, zero);
+      if (resumed.run && durability_->options().catch_up == CatchUp::merged) tick = std::max(tick, behind);
+      catching_up_slowly_ = resumed.run && durability_->options().catch_up == CatchUp::throttled;
+      next_tick_.store(tick.time_since_epoch().count());
+    }
+    if (durability_) durability_->begin_run(runtime_->app_name, zero, interval);
+  }
+
+  [[nodiscard]] std::vector<GraphInput> graph_inputs() const {
+    UniqueNames names;
+    std::vector<GraphInput> all;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      const auto& node = input_nodes_[i];
+      all.push_back({names.of(node ? node->name() : inputs_[i]->name()), node ? node->op() : "input", inputs_[i]});
+    }
+    return all;
+  }
+  [[nodiscard]] std::vector<GraphState> graph_states() const {
+    UniqueNames names;
+    std::vector<GraphState> all;
+    for (const State& state : states_)
+      all.push_back(
+          {names.of(state.node->name() + (state.part.empty() ? "" : ":" + state.part)), state.state, state.why_not});
+    return all;
+  }
+
+  // The k-th of equal names is "name#k".
+  class UniqueNames {
+   public:
+    std::string of(std::string name) {
+      const std::size_t n = ++seen_[name];
+      return n == 1 ? name : name + '#' + std::to_string(n);
+    }
+
+   private:
+    std::map<std::string, std::size_t> seen_;
+  };
+
+  [[nodiscard]] std::string thread_name() const { return runtime_->app_name.substr(0, 10) + "-ckpt"; }
 
   bool step() {
     if (drive_ != Drive::by_host && state() == StreamingState::active)
@@ -348,6 +437,8 @@ class StreamingEngine::Impl final : public InputHost {
     nodes_.clear();
     outputs_.clear();
     inputs_.clear();
+    input_nodes_.clear();
+    durability_.reset();
     states_.clear();
     scope_ = nullptr;
   }
@@ -361,6 +452,10 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   [[nodiscard]] Time zero_time() const noexcept { return Time{Duration{zero_.load(std::memory_order_acquire)}}; }
+
+  [[nodiscard]] Time resumed_from() const noexcept {
+    return Time{Duration{resumed_from_.load(std::memory_order_acquire)}};
+  }
 
   std::recursive_mutex
       graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
@@ -464,7 +559,7 @@ class StreamingEngine::Impl final : public InputHost {
     }
     if (stop == StopMode::immediate) {
       stop_inputs();
-      drained_ = !anything_pending();
+      drained_ = !anything_pending() && !failed_;
       return Turn::ended;
     }
     if (stop == StopMode::graceful && !draining_) {
@@ -477,7 +572,7 @@ class StreamingEngine::Impl final : public InputHost {
     if (draining_) {
       // Ticks that had passed have their batches; later ones only as long as there is something for them.
       const bool ticks_are_due = options_.interval && next_tick() <= drain_began_;
-      drained_ = !ticks_are_due && !anything_pending();
+      drained_ = !ticks_are_due && !anything_pending() && unfinished_.empty();
       if (drained_) return Turn::ended;
       if (now >= drain_deadline_) {
         log(LogLevel::error, [this] {
@@ -487,11 +582,10 @@ class StreamingEngine::Impl final : public InputHost {
         return Turn::ended;
       }
     }
-    if (const std::optional<Time> due = due_batch(now, hurry && draining_)) {
-      run_batch(*due, now);
-      return Turn::ran_batch;
-    }
-    return Turn::idle;
+    const std::optional<Time> due = unfinished_.empty() ? due_batch(now, hurry && draining_) : unfinished_.front().time;
+    if (!due) return Turn::idle;
+    run_batch(*due, now);
+    return Turn::ran_batch;
   }
 
   [[nodiscard]] Duration graceful_stop_timeout() const noexcept {
@@ -499,12 +593,18 @@ class StreamingEngine::Impl final : public InputHost {
     return options_.graceful_stop_timeout.value_or(std::max(floor, 10 * options_.interval.value_or(Duration::zero())));
   }
 
+  // Whether the run still makes up for ticks that passed before it began, and takes its time.
+  [[nodiscard]] bool is_throttled(Time now) const noexcept {
+    return catching_up_slowly_ && now >= next_tick() + *options_.interval;
+  }
+
   // The time of the batch that is due now, if one is.
   [[nodiscard]] std::optional<Time> due_batch(Time now, bool hurry) const noexcept {
     if (options_.interval) {
       const Time tick = next_tick();
-      if (now >= tick || (hurry && anything_pending())) return tick;
-      return std::nullopt;
+      if (hurry && anything_pending()) return tick;
+      return now >= (is_throttled(now) ? last_start_ + *options_.interval / 2 : tick) ? std::optional{tick}
+                                                                                      : std::nullopt;
     }
     if (!anything_pending()) return std::nullopt;
     const Duration pause = options_.on_arrival.min_interval;
@@ -516,7 +616,8 @@ class StreamingEngine::Impl final : public InputHost {
     std::optional<Time> wake;
     const auto consider = [&wake](Time t) { wake = wake ? std::min(*wake, t) : t; };
     if (options_.interval) {
-      consider(next_tick());
+      const Time tick = next_tick();
+      consider(is_throttled(runtime_->clock->now()) ? last_start_ + *options_.interval / 2 : tick);
     } else if (anything_pending()) {
       consider(last_batch_ + options_.on_arrival.min_interval);
     }
@@ -533,73 +634,179 @@ class StreamingEngine::Impl final : public InputHost {
     info.submission_time = options_.interval && last_end_ > t ? t : now;
     last_batch_ = t;
     pause_ends_.store((t + options_.on_arrival.min_interval).time_since_epoch().count(), std::memory_order_release);
-    if (options_.interval)
+    if (options_.interval && unfinished_.empty())  // after those the ticks go on where begin_at said
       next_tick_.store((t + *options_.interval).time_since_epoch().count(), std::memory_order_release);
 
+    last_start_ = now;
+    if (options_.interval && now < t + *options_.interval) catching_up_slowly_ = false;
+
     const Running running{*this};
-    const std::vector<Job> jobs = generate(t, info);
-    count_submitted(info);
-    if (!jobs.empty()) run_jobs(jobs, info);
-    settle(t);
+    work_on(t, info);
     {
       const std::scoped_lock lock{graph_mutex_};
       for (const auto& node : nodes_) node->forget(t - std::max(remember_, node->slide()));
     }
   }
 
-  // Cuts the inputs and asks every output operation for its job. When one fails the batch has no jobs. [L15]
-  std::vector<Job> generate(Time t, BatchInfo& info) {
-    std::vector<Job> jobs;
-    const std::scoped_lock lock{graph_mutex_};
-    const std::size_t max_records =
-        options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
-    try {
-      info.inputs.reserve(inputs_.size());
-      for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
-      cut_until_ = t;
-      for (const auto& node : nodes_) node->on_cut(t);
-      jobs.reserve(outputs_.size());
-      for (std::size_t id = 0; id < outputs_.size(); ++id) {
-        if (outputs_[id]->generate(t)) jobs.push_back({id, outputs_[id].get()});
-      }
-    } catch (...) {
-      report(
-          with_context({.application = runtime_->app_name, .op = {}, .batch_time = t, .partition = {}, .offset = {}}));
-      for (const Job& job : jobs) job.output->discard();
-      jobs.clear();
+  // Offsets before data, commit after output: what a batch takes is durable before anything is made of it, and what its states
+  // have become when everything has. With a checkpoint a batch that fails is tried a second time, and then the context stops,
+  // so that the next run does it; without one later batches run. [L14, L15]
+  void work_on(Time t, BatchInfo& info) {
+    const bool taken = take_inputs(t, info);
+    count_submitted(info);
+    if (!taken && durability_) return stop_for_failure();
+    std::vector<bool> done(outputs_.size(), !taken);
+    bool good = false;
+    if (durability_) {
+      good = attempt(t, info, done, LogLevel::warning) || attempt(t, info, done, LogLevel::error);
+    } else {
+      good = attempt(t, info, done, LogLevel::error);
     }
-    return jobs;
+    if (info.processing_start_time) complete(info);
+    if (!durability_) return;
+    if (!good && durability_->options().failed_batch == FailedBatch::stop) return stop_for_failure();
+    try {
+      durability_->commit(t);
+    } catch (...) {
+      report(std::current_exception());
+      stop_for_failure();
+    }
   }
 
-  void run_jobs(const std::vector<Job>& jobs, BatchInfo& info) {
-    tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
-    info.processing_start_time = runtime_->clock->now();
-    tell_listeners([&](StreamingListener& listener) { listener.on_batch_started(info); });
-    bool failed = false;
-    info.outputs.reserve(jobs.size());
+  // Cuts the inputs, or takes again what an earlier run had taken; false when that fails.
+  bool take_inputs(Time t, BatchInfo& info) {
+    const std::scoped_lock lock{graph_mutex_};
+    const bool again = !unfinished_.empty();
+    try {
+      info.inputs.reserve(inputs_.size());
+      if (again) {
+        const BatchPlan plan = std::move(unfinished_.front());
+        unfinished_.pop_front();
+        durability_->replay(plan, info.inputs);
+        for (const InputInfo& input : info.inputs) {
+          if (input.lost == 0) continue;
+          log(LogLevel::warning, [&] {
+            return "the batch of " + to_string(t) + " is run again without " + std::to_string(input.lost) +
+                   " records of " + input.name + ", which went with the run before";
+          });
+        }
+      } else {
+        const std::size_t max_records =
+            options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
+        for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
+      }
+      if (durability_ && !again) plan(t);
+      cut_until_ = t;
+      for (const auto& node : nodes_) node->on_cut(t);
+    } catch (...) {
+      report(in_batch(t));
+      return false;
+    }
+    return true;
+  }
+
+  // A disk that is full, or slow to answer, may get over it.
+  void plan(Time t) {
+    constexpr int attempts = 3;
+    for (int attempt = 1;; ++attempt) {
+      try {
+        return durability_->plan(t);
+      } catch (const WorldError& error) {
+        if (error.retry() == Retry::is_useless || attempt == attempts) throw;
+        log(LogLevel::warning, [&] {
+          return "the plan of a batch could not be written, and is tried again: " + std::string{error.what()};
+        });
+      }
+      if (drive_ == Drive::own_thread)
+        runtime_->clock->wait_until(runtime_->clock->now() + attempt * std::chrono::milliseconds{50}, bell_);
+    }
+  }
+
+  // Runs the output operations that are not done, and lets the states catch up. Errors are logged at `level`, and reported if
+  // that is `error`.
+  bool attempt(Time t, BatchInfo& info, std::vector<bool>& done, LogLevel level) {
+    std::vector<Job> jobs;
+    bool good = generate(t, done, jobs, level);
+    if (good && !jobs.empty()) good = run_jobs(jobs, info, done, level);
+    return settle(t, level) && good;
+  }
+
+  // Asks every output operation that is not done for its job. When one fails the batch has no jobs. [L15]
+  bool generate(Time t, std::vector<bool>& done, std::vector<Job>& jobs, LogLevel level) {
+    const std::scoped_lock lock{graph_mutex_};
+    try {
+      jobs.reserve(outputs_.size());
+      for (std::size_t id = 0; id < outputs_.size(); ++id) {
+        if (!done[id] && outputs_[id]->generate(t)) jobs.push_back({id, outputs_[id].get()});
+      }
+      return true;
+    } catch (...) {
+      note(in_batch(t), level);
+      for (const Job& job : jobs) job.output->discard();
+      jobs.clear();
+      return false;
+    }
+  }
+
+  bool run_jobs(const std::vector<Job>& jobs, BatchInfo& info, std::vector<bool>& done, LogLevel level) {
+    if (!info.processing_start_time) {
+      tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
+      info.processing_start_time = runtime_->clock->now();
+      tell_listeners([&](StreamingListener& listener) { listener.on_batch_started(info); });
+      info.outputs.reserve(jobs.size());
+    }
+    bool good = true;
     for (const Job& job : jobs) {
-      OutputOperationInfo& output = info.outputs.emplace_back();
+      OutputOperationInfo& output = output_info(info, job.id);
       output.batch_time = info.batch_time;
-      output.id = job.id;
       output.name = job.output->name();
       output.start_time = info.outputs.size() == 1 ? info.processing_start_time : runtime_->clock->now();
+      output.failure_reason.reset();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
       try {
         job.output->run(info.batch_time);
+        done[job.id] = true;
       } catch (...) {
-        const std::exception_ptr error = with_context({.application = runtime_->app_name,
-                                                       .op = output.name,
-                                                       .batch_time = info.batch_time,
-                                                       .partition = {},
-                                                       .offset = {}});
-        failed = true;
+        const std::exception_ptr error = in_batch(info.batch_time, output.name);
+        good = false;
         output.failure_reason = describe(error);
-        report(error);
+        note(error, level);
       }
       output.end_time = runtime_->clock->now();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_completed(output); });
     }
     info.processing_end_time = info.outputs.back().end_time;
+    return good;
+  }
+
+  // The one with this id; a batch that is tried again has one already.
+  [[nodiscard]] static OutputOperationInfo& output_info(BatchInfo& info, std::size_t id) {
+    for (OutputOperationInfo& output : info.outputs) {
+      if (output.id == id) return output;
+    }
+    OutputOperationInfo& output = info.outputs.emplace_back();
+    output.id = id;
+    return output;
+  }
+
+  bool settle(Time t, LogLevel level) {
+    const std::scoped_lock lock{graph_mutex_};
+    bool good = true;
+    for (const auto& node : nodes_) {
+      try {
+        node->settle(t);
+      } catch (...) {
+        note(in_batch(t, node->op()), level);
+        good = false;
+      }
+    }
+    return good;
+  }
+
+  void complete(const BatchInfo& info) {
+    const bool failed = std::any_of(info.outputs.begin(), info.outputs.end(), [](const OutputOperationInfo& output) {
+      return output.failure_reason.has_value();
+    });
     {
       const std::scoped_lock lock{metrics_mutex_};
       ++metrics_.total_completed_batches;
@@ -610,16 +817,20 @@ class StreamingEngine::Impl final : public InputHost {
     tell_listeners([&](StreamingListener& listener) { listener.on_batch_completed(info); });
   }
 
-  void settle(Time t) {
-    const std::scoped_lock lock{graph_mutex_};
-    for (const auto& node : nodes_) {
-      try {
-        node->settle(t);
-      } catch (...) {
-        report(with_context(
-            {.application = runtime_->app_name, .op = node->op(), .batch_time = t, .partition = {}, .offset = {}}));
-      }
-    }
+  // The exception in flight, with what is known here.
+  [[nodiscard]] std::exception_ptr in_batch(Time t, const std::string& op = {}) const noexcept {
+    return with_context({.application = runtime_->app_name, .op = op, .batch_time = t, .partition = {}, .offset = {}});
+  }
+
+  // An error of an attempt that is not the last is only worth a line.
+  void note(const std::exception_ptr& error, LogLevel level) noexcept {
+    if (level == LogLevel::error) return report(error);
+    log(level, [&] { return describe(error) + "; the batch is tried again"; });
+  }
+
+  void stop_for_failure() noexcept {
+    failed_ = true;
+    request_stop(StopMode::immediate);
   }
 
   void count_submitted(const BatchInfo& info) {
@@ -666,10 +877,21 @@ class StreamingEngine::Impl final : public InputHost {
       io = std::move(io_);
     }
     io.reset();
+    close_checkpoint();
     deliver_events();
     if (runtime_->own_workers != nullptr) runtime_->own_workers->release();
     end(StreamingState::stopped);
     if (dispose_at_end_) dispose();
+  }
+
+  void close_checkpoint() noexcept {
+    if (!durability_) return;
+    try {
+      durability_->close();
+    } catch (...) {
+      drained_ = false;
+      report(std::current_exception());
+    }
   }
 
   void end(StreamingState last) noexcept {
@@ -781,6 +1003,7 @@ class StreamingEngine::Impl final : public InputHost {
   std::atomic<std::thread::id> driving_ = {};
   std::atomic<Duration::rep> zero_ = 0;
   std::atomic<Duration::rep> next_tick_ = 0;
+  std::atomic<Duration::rep> resumed_from_ = 0;
   std::atomic<Duration::rep> pause_ends_ = std::numeric_limits<Duration::rep>::min();  // on_arrival: no batch before
   std::atomic<bool> running_ = false;
   std::atomic<bool> has_listeners_ = false;
@@ -790,15 +1013,21 @@ class StreamingEngine::Impl final : public InputHost {
   std::mutex life_mutex_;  // one start, step or stop at a time. Lock order: before all others
   Drive drive_ = Drive::own_thread;
   std::thread thread_;
-  std::vector<std::shared_ptr<Input>> inputs_;  // shared with the streams that take their blocks
-  std::size_t inputs_started_ = 0;              // the first so many
+  std::vector<std::shared_ptr<Input>> inputs_;                 // shared with the streams that take their blocks
+  std::vector<std::shared_ptr<const GraphNode>> input_nodes_;  // of the same index; null: not named
+  std::size_t inputs_started_ = 0;                             // the first so many
+  std::unique_ptr<Durability> durability_;                     // null: no checkpoint
 
   // The driving thread's own.
   Time last_batch_;
   Time last_end_;
   Time drain_began_;
   Time drain_deadline_;
+  Time last_start_;                   // of a batch, by the clock
+  bool catching_up_slowly_ = false;   // ticks that passed before the start are run two an interval
+  std::deque<BatchPlan> unfinished_;  // of the run before, to be run again first
   bool draining_ = false;
+  bool failed_ = false;  // a batch did, and the context stops for it
   bool drained_ = true;  // read by stop() after the thread has ended
   bool dispose_at_end_ = false;
 
@@ -845,6 +1074,12 @@ void StreamingEngine::add_unsaved_state(std::shared_ptr<const GraphNode> node, s
   check_can_change(node->op().c_str());
   impl_->states_.push_back({std::move(node), {}, nullptr, std::move(why)});
 }
+void StreamingEngine::name_input(std::size_t id, std::shared_ptr<const GraphNode> node) {
+  impl_->name_input(id, std::move(node));
+}
+void StreamingEngine::checkpoint(std::string directory, RecoveryOptions options, Existing existing) {
+  impl_->checkpoint(std::move(directory), std::move(options), existing);
+}
 void StreamingEngine::check_can_change(const char* what) const { impl_->check_can_change(what); }
 void StreamingEngine::remember(Duration d) {
   check_can_change("remember");
@@ -860,6 +1095,7 @@ std::ostream& StreamingEngine::output() const noexcept { return impl_->output();
 bool StreamingEngine::gate_is_on_arrival() const noexcept { return impl_->gate_is_on_arrival(); }
 StreamingState StreamingEngine::state() const noexcept { return impl_->state(); }
 Time StreamingEngine::zero_time() const noexcept { return impl_->zero_time(); }
+Time StreamingEngine::resumed_from() const noexcept { return impl_->resumed_from(); }
 std::shared_ptr<const Scope> StreamingEngine::scope_of(Time t) { return impl_->scope_of(t); }
 Time StreamingEngine::cut_until() const noexcept { return impl_->cut_until(); }
 std::recursive_mutex& StreamingEngine::graph_mutex() noexcept { return impl_->graph_mutex_; }

@@ -33,6 +33,7 @@
 #include "tidemill/engine/engine.hpp"
 #include "tidemill/engine/gate.hpp"
 #include "tidemill/engine/listener.hpp"
+#include "tidemill/engine/recovery.hpp"
 #include "tidemill/io/directory.hpp"
 #include "tidemill/io/queue.hpp"
 #include "tidemill/io/receiver.hpp"
@@ -113,6 +114,41 @@ class TIDEMILL_API StreamingContext {
   template <class F, class First, class... Rest>
   [[nodiscard]] auto transform_streams(F f, const DStream<First>& first, const DStream<Rest>&... rest);
 
+  // ---- checkpoints: before start ----------------------------------------------------------------------------------------
+
+  /// Keeps in `directory` what is needed to go on after a crash: what each batch takes is written down before it runs, and what
+  /// its states have become when it is done. One context at a time uses a directory; its parent exists. start() refuses one
+  /// that holds a checkpoint already: see get_or_create. [C5]
+  /// Errors: PlanError when a directory was named before, ConfigError for options that cannot be. And at start():
+  ///   PlanError "checkpoint_exists"; "not_encodable" naming a state whose types have no codec;
+  ///             "incompatible_checkpoint" naming every difference between the program and the run that it would continue;
+  ///   StateError "checkpoint_in_use" naming the process, "checkpoint_damaged", "newer_format", "unsafe_filesystem", "disk_full", …
+  void checkpoint(std::filesystem::path directory, RecoveryOptions options = {}) {
+    engine_->checkpoint(directory.string(), std::move(options), Existing::refuse);
+  }
+
+  /// The way to write a program that goes on where it was killed: `setup()` returns a std::unique_ptr<StreamingContext> with
+  /// inputs, operators and outputs, and no checkpoint. When the directory holds the checkpoint of an earlier run, start() gives
+  /// its states back, runs again the batches that were not finished, with exactly what they had taken, and then those whose ticks
+  /// have passed. A checkpoint holds data and no code: setup is called in any case, and may be newer than the run before, as long
+  /// as its states are of the same names and types. The batch interval, the parallelism and stateless operators may change.
+  ///
+  ///     auto ssc = StreamingContext::get_or_create("/var/lib/app/checkpoint", [&] {
+  ///       auto fresh = std::make_unique<StreamingContext>(context, 1s);
+  ///       …                                                   // streams and outputs
+  ///       return fresh;
+  ///     });
+  ///     ssc->start();
+  /// Errors: those of checkpoint(). [C21]
+  template <class Setup>
+  [[nodiscard]] static std::unique_ptr<StreamingContext> get_or_create(std::filesystem::path directory, Setup&& setup,
+                                                                       RecoveryOptions options = {}) {
+    std::unique_ptr<StreamingContext> context = std::forward<Setup>(setup)();
+    if (!context) throw ConfigError("the setup function of get_or_create returned no context");
+    context->engine_->checkpoint(directory.string(), std::move(options), Existing::resume);
+    return context;
+  }
+
   /// Batches are remembered at least this long, for `slice`. May be said once. [C4]
   void remember(Duration d) { engine_->remember(d); }
 
@@ -158,9 +194,11 @@ class TIDEMILL_API StreamingContext {
  private:
   template <class T, class Make>
   [[nodiscard]] DStream<T> source(const char* op, std::shared_ptr<detail::Input> input, Make make) {
-    engine_->add_input(std::move(input));
+    const std::size_t id = engine_->add_input(std::move(input));
     using Node = detail::SourceNode<T, Make>;
-    return DStream<T>{detail::add_node<Node>(engine_, op, engine_->batch_interval(), std::move(make))};
+    auto node = detail::add_node<Node>(engine_, op, engine_->batch_interval(), std::move(make));
+    engine_->name_input(id, node);
+    return DStream<T>{std::move(node)};
   }
 
   Context context_;

@@ -21,6 +21,7 @@
 #include "tidemill/core/time.hpp"
 #include "tidemill/engine/gate.hpp"
 #include "tidemill/engine/listener.hpp"
+#include "tidemill/engine/recovery.hpp"
 #include "tidemill/io/input.hpp"
 #include "tidemill/state/durable_state.hpp"
 
@@ -112,6 +113,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   void add(const std::shared_ptr<GraphNode>& node);
   /// Returns the id of the stream.
   std::size_t add_input(std::shared_ptr<Input> input);
+  /// The stream of that input, whose name a checkpoint uses for it.
+  void name_input(std::size_t id, std::shared_ptr<const GraphNode> node);
   void add_output(std::shared_ptr<OutputOperation> output);
   /// A state that checkpoints keep, under the name of its node; `part` tells several states of one node apart.
   void add_state(std::shared_ptr<const GraphNode> node, std::shared_ptr<DurableState> state, std::string part = {});
@@ -119,6 +122,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   void add_unsaved_state(std::shared_ptr<const GraphNode> node, std::string why);
   void check_can_change(const char* what) const;
   void remember(Duration d);
+  /// Batches are planned, and states kept, in this directory. Errors: PlanError when another was named before; ConfigError.
+  void checkpoint(std::string directory, RecoveryOptions options, Existing existing);
 
   // ---- facts --------------------------------------------------------------------------------------------------------------
   [[nodiscard]] const std::shared_ptr<Runtime>& runtime() const noexcept;
@@ -127,6 +132,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   [[nodiscard]] std::ostream& output() const noexcept;
   [[nodiscard]] StreamingState state() const noexcept;
   [[nodiscard]] Time zero_time() const noexcept;  ///< meaningful once started
+  /// The last batch of the run that this one continues: later ones have been worked on here. The zero time without one.
+  [[nodiscard]] Time resumed_from() const noexcept;
   /// The scope of the batch that is being generated or was last.
   [[nodiscard]] std::shared_ptr<const Scope> scope_of(Time t);
   /// The latest time for which the inputs have been cut: later batches do not exist yet. Needs the graph mutex.

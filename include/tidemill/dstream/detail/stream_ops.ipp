@@ -300,9 +300,11 @@ std::vector<Batch<T>> StreamOps<Self, T>::slice(Time from, Time to) const {
   detail::check_can_slice(*engine());
   const std::scoped_lock lock{engine()->graph_mutex()};
   const Time zero = engine()->zero_time();
+  const Time first = std::max(zero, engine()->resumed_from());
   const Time last = floor_to(std::min(to, engine()->cut_until()), slide(), zero);
   std::vector<Batch<T>> batches;
-  for (Time t = std::max(floor_to(std::max(from, zero), slide(), zero), zero + slide()); t <= last; t += slide()) {
+  for (Time t = std::max(floor_to(std::max(from, first), slide(), zero), floor_to(first, slide(), zero) + slide());
+       t <= last; t += slide()) {
     batches.push_back(Batch<T>{self().at(t)});
   }
   return batches;

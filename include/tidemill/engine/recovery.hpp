@@ -1,0 +1,34 @@
+// What happens when a program with a checkpoint is started again, and when one of its batches fails.
+#pragma once
+
+#include <cstdint>
+
+#include "tidemill/checkpoint/checkpoint_store.hpp"
+
+namespace tidemill {
+
+/// The ticks that passed while the program was down. What an earlier run planned and did not finish is run again first, in
+/// any case. [K6]
+enum class CatchUp : std::uint8_t {
+  all,        ///< each has its batch, one directly after the other: what Spark does
+  merged,     ///< one batch, at the last of them, takes everything
+  throttled,  ///< each has its batch, two an interval, so that a long pause does not take the machine
+};
+
+/// A batch failed, and failed again when it was tried a second time.
+enum class FailedBatch : std::uint8_t {
+  stop,      ///< the context stops with the error; the next start runs the batch again: nothing is lost
+  carry_on,  ///< later batches run, and the failed one is not tried again: what Spark does
+};
+
+struct RecoveryOptions {
+  CatchUp catch_up = CatchUp::all;
+  FailedBatch failed_batch = FailedBatch::stop;
+  /// How the store works; `writer` and `thread_name` are set by the context.
+  CheckpointOptions store = {};
+};
+
+/// What a directory that holds a checkpoint already means.
+enum class Existing : std::uint8_t { refuse, resume };
+
+}  // namespace tidemill
