@@ -1,0 +1,173 @@
+// The index of a table of state: from the tag of a key (core/hash.hpp) to the number of its slot.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "tidemill/core/config.hpp"
+
+namespace tidemill::detail {
+
+/// The place of an entry in a table.
+using Slot = std::uint32_t;
+inline constexpr Slot no_slot = 0xffffffff;
+
+/// Open addressing with linear probing over cells of eight bytes: a 32-bit *rank* made from the tag, and a slot.
+///
+/// Invariant TI1: the cells that are not empty ascend by rank, and those of one rank as their owner ordered them. So a search
+///                stops at the first cell that is greater, whether it finds something or not; growing is one pass over both
+///                arrays; and going through the cells visits keys in an order that depends on nothing but the keys.
+/// Invariant TI2: a cell stands at its home, which is in proportion to its rank, or after it with no empty cell between.
+/// Invariant TI3: the last cell is empty, so no search needs to look where the array ends.
+/// Memory: 10 to 12.5 bytes an entry once there are some thousand, up to 20 before.
+/// Errors: std::bad_alloc from `insert`, which then has changed nothing.
+/// Threads: as a standard container.
+class TagIndex {
+ public:
+  TagIndex() = default;
+  TagIndex(TagIndex&& other) noexcept { swap(other); }
+  TagIndex& operator=(TagIndex&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  /// Keys of one partition share the leading bits of their tag; a rank is as good as even. One to one.
+  [[nodiscard]] TIDEMILL_INLINE static constexpr std::uint32_t rank_of(std::uint32_t tag) noexcept {
+    return tag * 0x9e3779b1u;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::size_t allocated_bytes() const noexcept { return owned_ ? count_ * sizeof(Cell) : 0; }
+
+  TIDEMILL_INLINE void prefetch(std::uint32_t rank) const noexcept { __builtin_prefetch(cells_ + home(rank)); }
+
+  /// The first slot of this rank, or no_slot.
+  [[nodiscard]] TIDEMILL_INLINE Slot first(std::uint32_t rank) const noexcept {
+    const Cell cell = *lower_bound(rank);
+    return rank_in(cell) == rank ? slot_in(cell) : no_slot;  // an empty cell holds no_slot
+  }
+  /// The slot of this rank for which `is_it(slot)` holds, or no_slot.
+  template <class IsIt>
+  [[nodiscard]] TIDEMILL_INLINE Slot find(std::uint32_t rank, IsIt&& is_it) const {
+    for (const Cell* cell = lower_bound(rank); rank_in(*cell) == rank && *cell != empty; ++cell) {
+      if (is_it(slot_in(*cell))) [[likely]]
+        return slot_in(*cell);
+    }
+    return no_slot;
+  }
+
+  /// Among those of the same rank, the slot goes after the ones for which `is_before(slot)` holds.
+  template <class IsBefore>
+  void insert(std::uint32_t rank, Slot slot, IsBefore&& is_before) {
+    if (size_ >= limit_) grow();
+    while (true) {
+      Cell* const at = const_cast<Cell*>(position(rank, is_before));
+      Cell* end = at;
+      while (*end != empty) ++end;
+      if (end != cells_ + count_ - 1) {  // TI3
+        std::memmove(at + 1, at, static_cast<std::size_t>(end - at) * sizeof(Cell));
+        *at = static_cast<Cell>(rank) << 32 | slot;
+        ++size_;
+        return;
+      }
+      rebuild(capacity_, 2 * (count_ - capacity_));  // the last cluster needs more room
+    }
+  }
+
+  /// Pre: the slot is there.
+  void erase(std::uint32_t rank, Slot slot) noexcept {
+    const Cell wanted = static_cast<Cell>(rank) << 32 | slot;
+    Cell* at = const_cast<Cell*>(lower_bound(rank));
+    while (*at != wanted) ++at;
+    // What follows moves up until something is at home. [TI2]
+    for (; at[1] != empty && home(rank_in(at[1])) <= static_cast<std::size_t>(at - cells_); ++at) *at = at[1];
+    *at = empty;
+    --size_;
+  }
+
+  /// Calls `see(slot)` for all, by rank.
+  template <class See>
+  void for_each(See&& see) const {
+    for (std::size_t i = 0; i < count_; ++i) {
+      if (cells_[i] != empty) see(slot_in(cells_[i]));
+    }
+  }
+
+ private:
+  using Cell = std::uint64_t;
+  static constexpr Cell empty = ~Cell{0};
+  static constexpr Cell no_cells[1] = {empty};
+  static constexpr std::size_t smallest = 16;
+
+  [[nodiscard]] static std::uint32_t rank_in(Cell cell) noexcept { return static_cast<std::uint32_t>(cell >> 32); }
+  [[nodiscard]] static Slot slot_in(Cell cell) noexcept { return static_cast<Slot>(cell); }
+  [[nodiscard]] TIDEMILL_INLINE std::size_t home(std::uint32_t rank) const noexcept {
+    return static_cast<std::size_t>((std::uint64_t{rank} * capacity_) >> 32);
+  }
+  [[nodiscard]] TIDEMILL_INLINE const Cell* lower_bound(std::uint32_t rank) const noexcept {
+    const Cell wanted = static_cast<Cell>(rank) << 32;
+    const Cell* cell = cells_ + home(rank);
+    while (*cell < wanted) ++cell;
+    return cell;
+  }
+  template <class IsBefore>
+  [[nodiscard]] const Cell* position(std::uint32_t rank, IsBefore&& is_before) const {
+    const Cell* cell = lower_bound(rank);
+    while (rank_in(*cell) == rank && *cell != empty && is_before(slot_in(*cell))) ++cell;
+    return cell;
+  }
+
+  void grow() {
+    const std::size_t larger = capacity_ + (capacity_ < 4096 ? capacity_ : capacity_ / 4);
+    rebuild(std::max(larger, smallest), std::max<std::size_t>(count_ - capacity_, smallest));
+  }
+  void rebuild(std::size_t capacity, std::size_t room_behind) {
+    while (true) {
+      const std::size_t count = capacity + room_behind;
+      auto cells = std::make_unique_for_overwrite<Cell[]>(count);
+      std::memset(cells.get(), 0xff, count * sizeof(Cell));
+      if (fill(cells.get(), count, capacity)) {
+        owned_ = std::move(cells);
+        cells_ = owned_.get();
+        count_ = count;
+        capacity_ = capacity;
+        limit_ = capacity / 5 * 4;
+        return;
+      }
+      room_behind *= 2;
+    }
+  }
+  [[nodiscard]] bool fill(Cell* cells, std::size_t count, std::size_t capacity) const noexcept {
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < count_; ++i) {
+      const Cell cell = cells_[i];
+      if (cell == empty) continue;
+      const auto at = std::max(next, static_cast<std::size_t>((std::uint64_t{rank_in(cell)} * capacity) >> 32));
+      if (at + 1 >= count) return false;
+      cells[at] = cell;
+      next = at + 1;
+    }
+    return true;
+  }
+  void swap(TagIndex& other) noexcept {
+    std::swap(owned_, other.owned_);
+    std::swap(cells_, other.cells_);
+    std::swap(count_, other.count_);
+    std::swap(capacity_, other.capacity_);
+    std::swap(limit_, other.limit_);
+    std::swap(size_, other.size_);
+  }
+
+  std::unique_ptr<Cell[]> owned_;  // null before the first entry
+  const Cell* cells_ = no_cells;
+  std::size_t count_ = 1;     // cells, those behind the last home included
+  std::size_t capacity_ = 0;  // homes; at most 2^32
+  std::size_t limit_ = 0;     // size at which the index grows: four fifths of the homes
+  std::size_t size_ = 0;
+};
+
+}  // namespace tidemill::detail

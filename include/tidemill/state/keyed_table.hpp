@@ -1,0 +1,368 @@
+// KeyedTable<K, S>: the state of the keys of one partition, in memory. What happens within a batch is written to a log of what
+// was there before, so a batch that fails leaves no trace, and one that succeeds can say what it changed and what was before.
+//
+//     table.begin(t);
+//     Slot slot = table.find(tag, probe);                 // or in blocks: prefetch, candidate, find_from
+//     if (slot == no_slot) table.insert(tag, probe, state);
+//     else table.assign(slot, state);                     // or touch, remove
+//     table.prepare(); table.commit();                    // or table.roll_back()
+//
+// Layout:  entries (when last touched, key, state) lie side by side in chunks that never move; an index of eight bytes a cell
+//          finds them by 32 bits of the hash. A key costs its entry, a sixteenth of it in spare room, and 10 to 12.5 bytes.
+//          Slots of removed keys are used again; memory goes back when the table goes.
+// Order:   `for_each` visits keys in an order that depends on the keys alone.
+//
+// Other stores. This class is the store in memory, and no interface with a virtual function a key. What another store (a file
+// of sorted tables, say) has to do falls where a call costs nothing: keys are looked up in blocks of some dozen (operators stage
+// them, see `candidate`), and changes leave in one piece, at `commit`. Such a store keeps a KeyedTable as its cache: one call a
+// block fetches the entries that the table does not have, one call a batch writes what the log names.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "tidemill/core/config.hpp"
+#include "tidemill/core/error.hpp"
+#include "tidemill/core/hash.hpp"
+#include "tidemill/core/time.hpp"
+#include "tidemill/state/detail/stamp.hpp"
+#include "tidemill/state/detail/stepped_storage.hpp"
+#include "tidemill/state/detail/table_key.hpp"
+#include "tidemill/state/detail/tag_index.hpp"
+
+namespace tidemill {
+
+namespace detail {
+[[noreturn]] TIDEMILL_API void throw_table_full();
+}  // namespace detail
+
+/// What can be the state of a key: any type that owns what it holds and is moved and assigned without throwing. (A type that is
+/// not, such as one with a throwing move assignment, goes into a std::unique_ptr.)
+template <class S>
+concept StateValue = std::movable<S> && std::is_nothrow_move_assignable_v<S> && !borrows_v<S>;
+
+/// K is a type that owns its data: owned_t of the keys in the records.
+/// Invariant KT1: between `begin` and the end of the batch every slot that the batch changed is in the log once, with the state
+///                before, and its stamp says `saved`; every other slot that it touched is in the list of touches once.
+/// Invariant KT2: a slot that lost its key in this batch keeps it, and its place in the index, until `commit`.
+/// Errors:  std::bad_alloc, StateError "table_full" beyond four billion keys, and what copying or moving a key or state throws:
+///          the table is then as it was before the call. `commit` and `roll_back` throw nothing.
+/// Threads: as a standard container.
+template <class K, StateValue S>
+class KeyedTable {
+  using Form = detail::TableKey<K>;
+
+ public:
+  using Slot = detail::Slot;
+  using Stored = typename Form::Stored;
+  using Probe = typename Form::Probe;
+  using View = typename Form::View;
+
+  /// What a batch changed in one slot.
+  struct Change {
+    Slot slot;
+    std::uint32_t rank;      ///< of a new key: where it stands in the index
+    detail::Stamp stamp;     ///< before; without meaning when the key was new
+    std::optional<S> state;  ///< before; nothing when the key was new
+  };
+  /// A key that went, for those who still want to know what was in its slot.
+  struct Gone {
+    Slot slot;
+    Stored key;
+  };
+  /// From what is in the table back to what was there before a batch.
+  struct Undo {
+    detail::SteppedList<Change> changes;
+    std::vector<Gone> gone;
+  };
+  /// Whether a batch leaves an Undo, for those who read what was before it.
+  enum class Keep { nothing, undo };
+
+  KeyedTable() = default;
+  KeyedTable(KeyedTable&&) = delete;
+  ~KeyedTable() { destroy_entries(); }
+
+  // ---- looking up ---------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] static TIDEMILL_INLINE std::uint32_t tag_of(const Probe& probe) {
+    return detail::tag_of_hash(Form::hash(probe));
+  }
+
+  /// A block of keys is found in three passes, each of which asks for the memory that the next one needs.
+  TIDEMILL_INLINE void prefetch(std::uint32_t tag) const noexcept { index_.prefetch(rank_of(tag)); }
+  [[nodiscard]] TIDEMILL_INLINE Slot candidate(std::uint32_t tag) const noexcept {
+    const Slot slot = index_.first(rank_of(tag));
+    if (slot != detail::no_slot) {
+      const char* const entry = reinterpret_cast<const char*>(entries_[slot]);
+      __builtin_prefetch(entry, 1);
+      if constexpr (sizeof(Entry) > 32) __builtin_prefetch(entry + sizeof(Entry) - 1, 1);
+    }
+    return slot;
+  }
+  /// `candidate` may be older than insertions of this batch.
+  [[nodiscard]] TIDEMILL_INLINE Slot find_from(Slot candidate, std::uint32_t tag, const Probe& probe) const {
+    if (candidate != detail::no_slot && Form::equal(entries_[candidate]->key, probe)) [[likely]]
+      return candidate;
+    return find(tag, probe);
+  }
+  /// The slot of the key, be it removed in this batch, or no_slot.
+  [[nodiscard]] Slot find(std::uint32_t tag, const Probe& probe) const {
+    return index_.find(rank_of(tag), [&](Slot slot) { return Form::equal(entries_[slot]->key, probe); });
+  }
+
+  // ---- a slot that `find` gave ----------------------------------------------------------------------------------------------
+
+  [[nodiscard]] TIDEMILL_INLINE bool exists(Slot slot) const noexcept { return !entries_[slot]->stamp.removed(); }
+  [[nodiscard]] const Probe& probe(Slot slot) const noexcept { return Form::probe_of(entries_[slot]->key); }
+  [[nodiscard]] View key(Slot slot) const noexcept { return Form::view(probe(slot)); }
+  [[nodiscard]] TIDEMILL_INLINE const S& state(Slot slot) const noexcept { return entries_[slot]->state; }
+  [[nodiscard]] Time last_touch(Slot slot) const noexcept { return entries_[slot]->stamp.time(); }
+  [[nodiscard]] std::uint8_t generation(Slot slot) const noexcept { return entries_[slot]->stamp.generation(); }
+
+  // ---- changes, between begin and the end of the batch ------------------------------------------------------------------------
+
+  /// Batches come in ascending order of time.
+  void begin(Time t) noexcept { now_ = t; }
+
+  /// Whether the log has the state before the batch already; if so, the state may be changed in place.
+  [[nodiscard]] TIDEMILL_INLINE bool is_saved(Slot slot) const noexcept {
+    const detail::Stamp stamp = entries_[slot]->stamp;
+    return stamp.saved() && stamp.time() == now_;
+  }
+  /// Pre: is_saved(slot) and exists(slot).
+  [[nodiscard]] TIDEMILL_INLINE S& saved_state(Slot slot) noexcept { return entries_[slot]->state; }
+
+  /// Pre: the key is not there, and not removed in this batch either.
+  Slot insert(std::uint32_t tag, Probe&& probe, S&& state) {
+    log_.reserve_one();
+    const Slot slot = place(tag, std::move(probe), std::move(state), now_);
+    entries_[slot]->stamp = entries_[slot]->stamp.changed(now_);
+    log_.emplace_back(slot, rank_of(tag), detail::Stamp{}, std::nullopt);
+    ++size_;
+    return slot;
+  }
+  /// Also gives a state to a key that this batch removed.
+  TIDEMILL_INLINE void assign(Slot slot, S&& state) {
+    Entry& entry = *entries_[slot];
+    save(slot, entry);
+    if (entry.stamp.removed()) ++size_;
+    entry.state = std::move(state);
+    entry.stamp = entry.stamp.changed(now_);
+  }
+  /// The key is used, and its state stays as it is.
+  TIDEMILL_INLINE void touch(Slot slot) {
+    Entry& entry = *entries_[slot];
+    if (entry.stamp.time() == now_) return;
+    touches_.emplace_back(slot, entry.stamp);
+    entry.stamp = entry.stamp.touched(now_);
+  }
+  /// Pre: exists(slot).
+  void remove(Slot slot) {
+    Entry& entry = *entries_[slot];
+    removed_.push_back({slot, rank_of(tag_of(Form::probe_of(entry.key)))});
+    try {
+      save(slot, entry);
+    } catch (...) {
+      removed_.pop_back();
+      throw;
+    }
+    entry.stamp = entry.stamp.without(now_);
+    --size_;
+  }
+
+  // ---- the end of a batch -----------------------------------------------------------------------------------------------------
+
+  /// The slots that the batch changed, new and removed ones included, and those that it only touched. Some may be in both.
+  [[nodiscard]] const detail::SteppedList<Change>& changes() const noexcept { return log_; }
+  template <class See>
+  void for_each_touch(See&& see) const {
+    for (std::size_t i = 0; i < touches_.size(); ++i) see(touches_[i].slot);
+  }
+  /// Calls `see(key)` for each key that `commit` will let go; one that came and went within the batch is among them.
+  template <class See>
+  void for_each_removed(See&& see) const {
+    for (const Removed& removed : removed_) {
+      if (!exists(removed.slot)) see(probe(removed.slot));
+    }
+  }
+
+  /// Gets what `commit` needs; may fail, and then the batch can only be rolled back.
+  void prepare(Keep keep) {
+    if (keep == Keep::undo) gone_.reserve(removed_.size());
+  }
+  /// Pre: `prepare` was called with the same argument after the last change.
+  Undo commit(Keep keep) noexcept {
+    for (const Removed& removed : removed_) {
+      Entry& entry = *entries_[removed.slot];
+      if (!entry.stamp.removed() || is_free(removed.slot)) continue;  // it came back, or went twice
+      if (keep == Keep::undo) gone_.push_back({removed.slot, std::move(entry.key)});
+      free_slot(removed.slot, removed.rank);
+    }
+    removed_.clear();
+    touches_.clear_and_shrink();
+    if (keep == Keep::undo) return Undo{std::exchange(log_, {}), std::exchange(gone_, {})};
+    log_.clear_and_shrink();
+    return {};
+  }
+  void roll_back() noexcept {
+    while (!log_.empty()) {
+      Change& change = log_[log_.size() - 1];
+      Entry& entry = *entries_[change.slot];
+      const bool existed = change.state.has_value();
+      if (!entry.stamp.removed()) --size_;
+      if (existed) {
+        entry.state = *std::move(change.state);
+        entry.stamp = change.stamp;
+        ++size_;
+      } else {
+        free_slot(change.slot, change.rank);
+      }
+      log_.pop_back();
+    }
+    while (!touches_.empty()) {
+      const Touch& touch = touches_[touches_.size() - 1];
+      entries_[touch.slot]->stamp = touch.stamp;
+      touches_.pop_back();
+    }
+    log_.clear_and_shrink();
+    touches_.clear_and_shrink();
+    removed_.clear();
+    gone_.clear();
+  }
+
+  // ---- outside of batches -----------------------------------------------------------------------------------------------------
+
+  /// Adds a key that comes from elsewhere. Pre: it is not there.
+  void restore(std::uint32_t tag, Probe&& probe, S&& state, Time last_touch) {
+    place(tag, std::move(probe), std::move(state), last_touch);
+    ++size_;
+  }
+
+  // ---- facts ------------------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  /// Slots are numbered from 0 to this; some may be free.
+  [[nodiscard]] Slot slots() const noexcept { return slots_; }
+  [[nodiscard]] bool is_free(Slot slot) const noexcept { return entries_[slot]->stamp.time() == free_time; }
+  /// Calls `see(slot)` for every key that has a state, in the order of keys. `see` may assign, touch and remove.
+  template <class See>
+  void for_each(See&& see) const {
+    index_.for_each([&](Slot slot) {
+      if (exists(slot)) see(slot);
+    });
+  }
+  /// What `for_each` goes by: keys ascend by this.
+  [[nodiscard]] static std::pair<std::uint32_t, std::uint64_t> order_of(const Probe& probe) {
+    const std::uint64_t hash = Form::hash(probe);
+    return {rank_of(detail::tag_of_hash(hash)), hash};
+  }
+  /// All memory of entries, index and logs; not what keys and states themselves allocate.
+  [[nodiscard]] std::size_t allocated_bytes() const noexcept {
+    return entries_.allocated_bytes() + index_.allocated_bytes() + log_.allocated_bytes() + touches_.allocated_bytes() +
+           removed_.capacity() * sizeof(Removed) + gone_.capacity() * sizeof(Gone);
+  }
+
+ private:
+  struct Entry {
+    Entry() noexcept {}  // NOLINT(modernize-use-equals-default): `place` makes the rest
+    ~Entry() {}          // NOLINT(modernize-use-equals-default): `end` does the opposite
+    detail::Stamp stamp;
+    union {
+      S state;  // alive unless the slot is free
+    };
+    union {
+      Stored key;      // likewise
+      Slot next_free;  // of a free slot; no_slot ends the list
+    };
+  };
+  struct Touch {
+    Slot slot;
+    detail::Stamp stamp;
+  };
+  struct Removed {
+    Slot slot;
+    std::uint32_t rank;
+  };
+  // Before all times, so that no batch is older.
+  static constexpr Time free_time{Duration{std::numeric_limits<std::int64_t>::min() >> 10}};
+
+  [[nodiscard]] static TIDEMILL_INLINE std::uint32_t rank_of(std::uint32_t tag) noexcept {
+    return detail::TagIndex::rank_of(tag);
+  }
+
+  TIDEMILL_INLINE void save(Slot slot, Entry& entry) {
+    if (entry.stamp.saved() && entry.stamp.time() == now_) return;
+    log_.reserve_one();  // before the state is moved away
+    log_.emplace_back(slot, std::uint32_t{0}, entry.stamp, std::optional<S>{std::move(entry.state)});
+  }
+
+  Slot place(std::uint32_t tag, Probe&& probe, S&& state, Time t) {
+    Stored key = Form::keep(std::move(probe));
+    const bool reused = free_ != detail::no_slot;
+    const Slot slot = reused ? free_ : slots_;
+    if (!reused) {
+      if (slots_ >= detail::no_slot - 1) detail::throw_table_full();
+      if (slots_ == entries_.capacity()) entries_.grow();
+      ::new (static_cast<void*>(entries_[slot])) Entry;
+    }
+    Entry& entry = *entries_[slot];
+    ::new (static_cast<void*>(std::addressof(entry.state))) S(std::move(state));
+    try {
+      const std::uint64_t hash = Form::hash(Form::probe_of(key));
+      index_.insert(rank_of(tag), slot,
+                    [&](Slot other) { return Form::hash(Form::probe_of(entries_[other]->key)) < hash; });
+    } catch (...) {
+      std::destroy_at(std::addressof(entry.state));
+      throw;
+    }
+    // Nothing fails from here on.
+    if (reused) {
+      free_ = entry.next_free;
+    } else {
+      ++slots_;
+    }
+    ::new (static_cast<void*>(std::addressof(entry.key))) Stored(std::move(key));
+    entry.stamp = detail::Stamp::at(t, static_cast<std::uint8_t>(reused ? entry.stamp.generation() + 1 : 0));
+    return slot;
+  }
+
+  void free_slot(Slot slot, std::uint32_t rank) noexcept {
+    index_.erase(rank, slot);
+    Entry& entry = *entries_[slot];
+    end(entry);
+    entry.stamp = detail::Stamp::at(free_time, entry.stamp.generation());
+    entry.next_free = free_;
+    free_ = slot;
+  }
+  static void end(Entry& entry) noexcept {
+    std::destroy_at(std::addressof(entry.key));
+    std::destroy_at(std::addressof(entry.state));
+  }
+  void destroy_entries() noexcept {
+    if constexpr (std::is_trivially_destructible_v<Stored> && std::is_trivially_destructible_v<S>) return;
+    for (Slot slot = 0; slot < slots_; ++slot) {
+      if (!is_free(slot)) end(*entries_[slot]);
+    }
+  }
+
+  detail::SteppedStorage<Entry> entries_;
+  detail::TagIndex index_;
+  Slot slots_ = 0;               // slots that were ever used
+  Slot free_ = detail::no_slot;  // the first free one
+  std::size_t size_ = 0;         // keys that have a state
+  Time now_;                     // of the batch, or the last one
+
+  detail::SteppedList<Change> log_;     // of this batch [KT1]
+  detail::SteppedList<Touch> touches_;  // likewise
+  std::vector<Removed> removed_;        // likewise; a slot may be here and have come back
+  std::vector<Gone> gone_;              // room for what `commit` hands out
+};
+
+}  // namespace tidemill

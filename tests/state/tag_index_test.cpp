@@ -1,0 +1,97 @@
+// The index from tags to slots: sorted, dense, and right whatever the tags are.
+#include "tidemill/state/detail/tag_index.hpp"
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tidemill::detail {
+namespace {
+
+std::vector<Slot> in_order(const TagIndex& index) {
+  std::vector<Slot> slots;
+  index.for_each([&](Slot slot) { slots.push_back(slot); });
+  return slots;
+}
+void add(TagIndex& index, std::uint32_t rank, Slot slot) {
+  index.insert(rank, slot, [&](Slot other) { return other < slot; });
+}
+
+TEST(TagIndex, IsEmptyAtFirst) {
+  const TagIndex index;
+  EXPECT_EQ(index.first(0), no_slot);
+  EXPECT_EQ(index.first(0xffffffff), no_slot);
+  EXPECT_EQ(index.allocated_bytes(), 0u);
+  EXPECT_TRUE(in_order(index).empty());
+}
+
+TEST(TagIndex, KeepsTheOrderOfRanksAndOfTheirOwner) {  // TI1
+  TagIndex index;
+  for (const auto& [rank, slot] :
+       {std::pair{500u, 3u}, {7u, 9u}, {0xffffffffu, 1u}, {500u, 2u}, {0u, 4u}, {500u, 8u}}) {
+    add(index, rank, slot);
+  }
+  EXPECT_THAT(in_order(index), ::testing::ElementsAre(4u, 9u, 2u, 3u, 8u, 1u));
+  EXPECT_EQ(index.find(500, [](Slot slot) { return slot == 8; }), 8u);
+  EXPECT_EQ(index.find(500, [](Slot slot) { return slot == 4; }), no_slot);
+  EXPECT_EQ(index.first(0xffffffff), 1u);
+}
+
+TEST(TagIndex, HoldsManyOfOneRankWhereverItStands) {  // TI2, TI3
+  for (const std::uint32_t rank : {0u, 0x80000000u, 0xffffffffu}) {
+    TagIndex index;
+    for (Slot slot = 0; slot < 3000; ++slot) add(index, rank, slot);
+    EXPECT_EQ(index.size(), 3000u);
+    EXPECT_EQ(index.find(rank, [](Slot slot) { return slot == 2999; }), 2999u);
+    EXPECT_LT(index.allocated_bytes(), 3000u * 8 * 6) << "growing does not help, so it must not go on";
+    for (Slot slot = 0; slot < 3000; slot += 2) index.erase(rank, slot);
+    EXPECT_EQ(index.find(rank, [](Slot slot) { return slot == 2999; }), 2999u);
+    EXPECT_EQ(index.find(rank, [](Slot slot) { return slot == 2998; }), no_slot);
+  }
+}
+
+TEST(TagIndex, AgreesWithAMapOnRandomInsertionsAndErasures) {
+  std::mt19937 random{11};
+  for (const std::uint32_t spread : {1u, 16u, 5000u, 0u}) {  // 0: the whole range
+    TagIndex index;
+    std::map<std::pair<std::uint32_t, Slot>, bool> oracle;
+    Slot next = 0;
+    for (int i = 0; i < 20000; ++i) {
+      const auto rank =
+          static_cast<std::uint32_t>(spread == 0 ? random() : (random() % spread) * (0xffffffffu / spread));
+      if (oracle.empty() || random() % 3 != 0) {
+        add(index, rank, next);
+        oracle[{rank, next++}] = true;
+      } else {
+        auto at = oracle.lower_bound({rank, 0});
+        if (at == oracle.end()) at = oracle.begin();
+        index.erase(at->first.first, at->first.second);
+        oracle.erase(at);
+      }
+    }
+    std::vector<Slot> expected;
+    for (const auto& [entry, there] : oracle) {
+      expected.push_back(entry.second);
+      ASSERT_EQ(index.find(entry.first, [&](Slot slot) { return slot == entry.second; }), entry.second);
+    }
+    EXPECT_EQ(in_order(index), expected);
+    EXPECT_EQ(index.size(), oracle.size());
+  }
+}
+
+TEST(TagIndex, TakesTenToTwelveAndAHalfBytesAnEntry) {
+  TagIndex index;
+  std::mt19937 random{3};
+  for (Slot slot = 0; slot < 200000; ++slot) {
+    add(index, static_cast<std::uint32_t>(random()), slot);
+    if (slot > 10000) {
+      ASSERT_LE(static_cast<double>(index.allocated_bytes()) / (slot + 1), 12.7);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tidemill::detail
