@@ -37,6 +37,10 @@
 
 namespace tidemill {
 
+namespace detail {
+struct KeepAll;
+}  // namespace detail
+
 template <class Self, class T>
 class StreamOps : public NarrowOps<Self, T> {
  public:
@@ -97,6 +101,49 @@ class StreamOps : public NarrowOps<Self, T> {
   [[nodiscard]] auto full_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
   template <class W, class Partitions = std::size_t>
   [[nodiscard]] auto cogroup(const DStream<W>& other, Partitions partitions = {}) const;
+
+  // ---- windows: need a batch interval -----------------------------------------------------------------------------------------
+  //
+  // The window that ends at t holds the batches of (t - length, t]; there is one every `slide`, by default the slide of this
+  // stream, and the first ones hold what there is. The result is a stream with that slide. A slide costs what enters the window,
+  // what leaves it and what comes out, however long the window is. docs/howto/use-windows.md
+  // Errors: PlanError "invalid_window" unless length and slide are positive multiples of the slide of this stream;
+  //         "needs_interval" when the gate is on_arrival. [W1-W4]
+
+  /// All records of the window, in order of time. [M15]
+  [[nodiscard]] DStream<T> window(Duration length, std::optional<Duration> slide = {}) const;
+
+  /// One record a window: all of it folded by f, which must be associative. A window without records has none. [M16]
+  template <class F>
+  [[nodiscard]] DStream<owned_t<T>> reduce_by_window(F f, Duration length, std::optional<Duration> slide = {}) const;
+  /// The same by a running value: `inverse(value, left)` takes from it what f has folded in. The value stays, neutral, when
+  /// the window has become empty. [M17, W7, W8]
+  template <class F, class Inverse>
+    requires(!std::convertible_to<Inverse, Duration>)
+  [[nodiscard]] DStream<owned_t<T>> reduce_by_window(F f, Inverse inverse, Duration length,
+                                                     std::optional<Duration> slide = {}) const;
+  /// One record a window: how many records it has, from the first record of the stream on; before, none. [M18]
+  [[nodiscard]] DStream<std::size_t> count_by_window(Duration length, std::optional<Duration> slide = {}) const;
+  /// (value, how often it occurs in the window). [M19]
+  template <class Partitions = std::size_t>
+  [[nodiscard]] auto count_by_value_and_window(Duration length, std::optional<Duration> slide = {},
+                                               Partitions partitions = {}) const;
+
+  /// (k, all values of k in the window, std::vector<V>), in batch order. Needs pairs, as do the next two. [P4]
+  template <class Partitions = std::size_t>
+  [[nodiscard]] auto group_by_key_and_window(Duration length, std::optional<Duration> slide = {},
+                                             Partitions partitions = {}) const;
+  /// One pair a key of the window: its values folded by f, which must be associative. Keys and values own what they hold. [P5]
+  template <class F, class Partitions = std::size_t>
+  [[nodiscard]] auto reduce_by_key_and_window(F f, Duration length, std::optional<Duration> slide = {},
+                                              Partitions partitions = {}) const;
+  /// The same by running values: value = f(inverse(value, what left), what entered). A key stays when its last record has left
+  /// the window, with whatever value that gives, unless `filter(key, value)` or `filter(pair)` is false: then it is not shown,
+  /// and is forgotten when no record of it is left. [P6, W7-W9]
+  template <class F, class Inverse, class Partitions = std::size_t, class Filter = detail::KeepAll>
+    requires(!std::convertible_to<Inverse, Duration>)
+  [[nodiscard]] auto reduce_by_key_and_window(F f, Inverse inverse, Duration length, std::optional<Duration> slide = {},
+                                              Partitions partitions = {}, Filter filter = {}) const;
 
   // ---- output operations ------------------------------------------------------------------------------------------------------
 
@@ -215,3 +262,4 @@ class DStreamChain : public StreamOps<DStreamChain<In, Stages, Ref, Facts>, std:
 }  // namespace tidemill
 
 #include "tidemill/dstream/detail/stream_ops.ipp"
+#include "tidemill/dstream/detail/window_ops.ipp"
