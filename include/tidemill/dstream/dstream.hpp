@@ -34,6 +34,8 @@
 #include "tidemill/core/time.hpp"
 #include "tidemill/dstream/detail/stream_node.hpp"
 #include "tidemill/dstream/fwd.hpp"
+#include "tidemill/dstream/state_spec.hpp"
+#include "tidemill/state/keyed_store.hpp"
 
 namespace tidemill {
 
@@ -144,6 +146,32 @@ class StreamOps : public NarrowOps<Self, T> {
     requires(!std::convertible_to<Inverse, Duration>)
   [[nodiscard]] auto reduce_by_key_and_window(F f, Inverse inverse, Duration length, std::optional<Duration> slide = {},
                                               Partitions partitions = {}, Filter filter = {}) const;
+
+  // ---- state: needs pairs --------------------------------------------------------------------------------------------------------
+  //
+  // S is the type of the state of a key; it and the keys own what they hold. A batch changes the state whole or not at all: when
+  // the function throws, the output operation fails, the state stays as it was, and the batch is tried again before the next.
+  // `partitions`: of the state; 0 means the context's parallelism; may change from run to run. docs/howto/keep-state.md
+
+  /// Every batch is the whole state, std::pair<K, S> a key. `f` is called in every batch for each key that has a state or a new
+  /// value; what it returns is the new state, and nothing removes the key. Its forms: [U1-U7]
+  ///
+  ///     f(values, state)              const std::vector<V>& and std::optional<S>, or const S* to save the copy;
+  ///     f(time, key, values, state)   returns std::optional<S>
+  ///     f(updates)                    std::span<const StateUpdate<K, V, S>>, one a key, once a partition; returns a range of
+  ///                                   std::pair<K, S>: the new state, in which keys may differ; of equal ones the last counts
+  ///
+  /// A state that is equal to the one before counts as unchanged. Returns a StateStream<K, S>.
+  template <class S, class F>
+  [[nodiscard]] auto update_state_by_key(F f, std::size_t partitions = 0) const;
+  /// `initial`: the states to begin with, std::vector or Batch of std::pair<K, S>, unless an earlier run is continued. [U5]
+  template <class S, class F, class Initial>
+  [[nodiscard]] auto update_state_by_key(F f, std::size_t partitions, Initial initial) const;
+
+  /// What the function of a StateSpec makes of each record and the state of its key (state_spec.hpp). The work of a batch is in
+  /// proportion to its records and the keys that time out. Returns a MapWithStateStream<K, S, Out>. [X1-X11]
+  template <class Spec>
+  [[nodiscard]] auto map_with_state(Spec spec) const;
 
   // ---- output operations ------------------------------------------------------------------------------------------------------
 
@@ -259,7 +287,60 @@ class DStreamChain : public StreamOps<DStreamChain<In, Stages, Ref, Facts>, std:
   [[no_unique_address]] Stages stages_;
 };
 
+/// The stream of update_state_by_key: every batch is the whole state. K and S own what they hold.
+template <class K, class S>
+class StateStream : public DStream<std::pair<K, S>> {
+ public:
+  StateStream(DStream<std::pair<K, S>> stream, KeyedStateView<K, S> state)
+      : DStream<std::pair<K, S>>{std::move(stream)}, state_{std::move(state)} {}
+
+  /// For reading the state while the stream runs. May be taken before the start.
+  [[nodiscard]] const KeyedStateView<K, S>& state() const noexcept { return state_; }
+
+  // As of DStream.
+  StateStream named(std::string name) const {
+    static_cast<void>(DStream<std::pair<K, S>>::named(std::move(name)));
+    return *this;
+  }
+
+ private:
+  KeyedStateView<K, S> state_;
+};
+
+/// The stream of map_with_state: what the function returned, in the order of the records of each partition of the state, then what it
+/// returned for timeouts.
+template <class K, class S, class Out>
+class MapWithStateStream : public DStream<Out> {
+ public:
+  using Snapshots = DStream<std::pair<K, S>>;
+
+  MapWithStateStream(DStream<Out> stream, KeyedStateView<K, S> state, std::function<Snapshots()> snapshots)
+      : DStream<Out>{std::move(stream)}, state_{std::move(state)}, snapshots_{std::move(snapshots)} {}
+
+  /// For reading the state while the stream runs. May be taken before the start.
+  [[nodiscard]] const KeyedStateView<K, S>& state() const noexcept { return state_; }
+
+  /// The stream of all keys with their states, after each batch. A batch of it costs what there is, not what has changed, if
+  /// it is looked at. Needs a copyable S. [X4]
+  [[nodiscard]] Snapshots state_snapshots() const
+    requires std::copy_constructible<S>
+  {
+    return snapshots_();
+  }
+
+  // As of DStream.
+  MapWithStateStream named(std::string name) const {
+    static_cast<void>(DStream<Out>::named(std::move(name)));
+    return *this;
+  }
+
+ private:
+  KeyedStateView<K, S> state_;
+  std::function<Snapshots()> snapshots_;
+};
+
 }  // namespace tidemill
 
 #include "tidemill/dstream/detail/stream_ops.ipp"
 #include "tidemill/dstream/detail/window_ops.ipp"
+#include "tidemill/dstream/detail/state_ops.ipp"

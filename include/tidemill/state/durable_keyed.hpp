@@ -1,0 +1,129 @@
+// A KeyedStore in a checkpoint: an entry a key, of which only those are written that a batch changed.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tidemill/core/codec.hpp"
+#include "tidemill/core/codec_layout.hpp"
+#include "tidemill/exec/executor.hpp"
+#include "tidemill/state/durable_state.hpp"
+#include "tidemill/state/keyed_store.hpp"
+
+namespace tidemill {
+
+namespace detail {
+
+[[noreturn]] TIDEMILL_API void throw_key_restored_twice();
+
+/// A state on its way into a checkpoint: the time of the last touch, then the state. Read back as a std::pair.
+template <class S>
+struct TouchedState {
+  Time last_touch;
+  const S& state;
+};
+
+}  // namespace detail
+
+template <Encodable S>
+struct Codec<detail::TouchedState<S>> {
+  static void write(Encoder& to, const detail::TouchedState<S>& value) {
+    to.value(value.last_touch);
+    to.value(value.state);
+  }
+  static detail::TouchedState<S> read(Decoder& from);  // not there: it is read as std::pair<Time, S>
+};
+
+/// Whether an entry has the time of the last touch in it; a state with timeouts needs that.
+enum class SavedTouch { no, yes };
+
+/// Threads: as DurableState; taking changes spreads the encoding over the executor when there are many.
+template <Encodable K, StateValue S, SavedTouch touch>
+  requires Encodable<S> && std::copy_constructible<K>
+class DurableKeyedStore final : public DurableState {
+  using Store = KeyedStore<K, S>;
+  using Table = typename Store::Table;
+  using Form = detail::TableKey<K>;
+
+ public:
+  /// `restored` is called, after the store has been told, with the time of the last batch.
+  DurableKeyedStore(std::shared_ptr<Store> store, std::shared_ptr<Executor> executor, std::string kind,
+                    std::string parameters)
+      : store_{std::move(store)},
+        executor_{std::move(executor)},
+        schema_{
+            .kind = std::move(kind), .key = codec_layout<K>(), .value = layout(), .parameters = std::move(parameters)} {
+  }
+
+  [[nodiscard]] StateSchema schema() const override { return schema_; }
+  void track_changes() override { store_->track_changes(); }
+
+  void restore(KeyGroup, std::string_view key, std::string_view value) override {
+    auto probe = Form::probe(decode<KeyInBytes>(key));
+    const std::uint32_t tag = Table::tag_of(probe);
+    Table& table = store_->partition(detail::partition_of_tag(tag, store_->partitions())).table;
+    store_->while_still([&] {
+      if (table.find(tag, probe) != detail::no_slot) detail::throw_key_restored_twice();
+      if constexpr (touch == SavedTouch::yes) {
+        auto [last_touch, state] = decode<std::pair<Time, S>>(value);
+        table.restore(tag, std::move(probe), std::move(state), last_touch);
+      } else {
+        table.restore(tag, std::move(probe), decode<S>(value), Time{});
+      }
+    });
+  }
+  void restored(Time last) override {
+    store_->while_still([&] { store_->restored(last); });
+  }
+
+  void take_changes(StateChanges& to) override {
+    std::vector<StateChanges> parts(store_->partitions());
+    store_->while_still([&] {
+      std::size_t changes = 0;
+      for (std::size_t p = 0; p < parts.size(); ++p) changes += store_->partition(p).count_changes();
+      if (changes == 0) return;
+      for_each_partition(*executor_, parts.size(), changes <= few ? Spread::inline_only : Spread::over_workers,
+                         [&](std::size_t p) { encode(store_->partition(p), parts[p]); });
+      for (const StateChanges& part : parts) to.append(part);
+      for (std::size_t p = 0; p < parts.size(); ++p) store_->partition(p).forget_changes();
+    });
+  }
+
+ private:
+  using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
+  static constexpr std::size_t few = 1024;
+
+  [[nodiscard]] static std::string layout() {
+    if constexpr (touch == SavedTouch::yes) {
+      return codec_layout<std::pair<Time, S>>();
+    } else {
+      return codec_layout<S>();
+    }
+  }
+  static void encode(const typename Store::Partition& partition, StateChanges& to) {
+    const Table& table = partition.table;
+    const auto group_of = [](const typename Table::Probe& key) {
+      return static_cast<KeyGroup>(Table::tag_of(key) >> 24);
+    };
+    partition.for_each_change(
+        [&](const typename Table::Probe& key) { to.erase(group_of(key), Form::view(key)); },
+        [&](typename Table::Slot slot) {
+          const auto& key = table.probe(slot);
+          if constexpr (touch == SavedTouch::yes) {
+            to.put(group_of(key), Form::view(key), detail::TouchedState<S>{table.last_touch(slot), table.state(slot)});
+          } else {
+            to.put(group_of(key), Form::view(key), table.state(slot));
+          }
+        });
+  }
+
+  std::shared_ptr<Store> store_;        // shared with the operator
+  std::shared_ptr<Executor> executor_;  // shared with the context
+  StateSchema schema_;
+};
+
+}  // namespace tidemill
