@@ -46,6 +46,14 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
                       "the state of \"" + state.name + "\" cannot be kept in a checkpoint: " + state.why_not);
   }
   for (const GraphInput& input : inputs_) {
+    if (options_.log_received) {
+      if (input.input->logging() == Input::Logging::not_encodable)
+        throw PlanError("not_encodable",
+                        "what the input \"" + input.name +
+                            "\" receives cannot be logged, since its records have no codec; specialise "
+                            "tidemill::Codec for their type, or do without log_received");
+      if (input.input->logging() == Input::Logging::possible) input.input->will_log();
+    }
     if (auto memory = input.input->durable_state()) states_.push_back({input.name + ":input", std::move(memory), {}});
   }
 
@@ -77,11 +85,28 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
         state.state->restored(*resumed.last_committed);
       }
     }
+    if (options_.log_received) {
+      for (const GraphInput& input : inputs_) {
+        if (input.input->logging() != Input::Logging::possible) continue;
+        std::string_view last_plan;
+        if (!resumed.unfinished.empty()) {
+          for (const BatchPlan::Input& planned : resumed.unfinished.back().inputs) {
+            if (planned.name == input.name) last_plan = planned.bytes;
+          }
+        }
+        input.input->begin_log(store_->open_block_log(input.name), last_plan);
+      }
+    }
     return resumed;
   } catch (...) {
+    end_logs();
     store_.reset();
     throw;
   }
+}
+
+void Durability::end_logs() noexcept {
+  for (const GraphInput& input : inputs_) input.input->end_log();
 }
 
 // States may be added, and operators without state may come and go; what is kept must mean what it meant.
@@ -155,11 +180,15 @@ void Durability::commit(Time t) {
   }
   store_->commit(t, std::move(commits));
   if (by_caller_) store_->maintain();
+  if (const std::optional<Time> durable = store_->durable_until()) {
+    for (const GraphInput& input : inputs_) input.input->forget_until(*durable);
+  }
 }
 
 void Durability::close() {
   if (!store_) return;
   try {
+    end_logs();
     store_->close();
   } catch (...) {
     store_.reset();

@@ -68,6 +68,7 @@ class Durability {
   [[nodiscard]] bool is_open() const noexcept { return store_.has_value(); }
 
  private:
+  void end_logs() noexcept;
   void check_fits(const RunRecord& before) const;
 
   const std::string directory_;

@@ -262,7 +262,8 @@ class StreamingEngine::Impl final : public InputHost {
       });
     }
     zero_.store(zero.time_since_epoch().count());
-    resumed_from_.store(resumed.last_committed.value_or(last).time_since_epoch().count());
+    resumed_from_.store(
+        resumed.last_committed.value_or(resumed.run ? resumed.run->zero_time : zero).time_since_epoch().count());
     last_batch_ = last;
     cut_until_ = zero;
     unfinished_ = {std::make_move_iterator(resumed.unfinished.begin()),

@@ -11,6 +11,9 @@ Input::~Input() = default;
 std::string plan_of_records(std::size_t records) { return encode(std::uint64_t{records}); }
 std::size_t records_of_plan(std::string_view plan) { return static_cast<std::size_t>(decode<std::uint64_t>(plan)); }
 
+std::string plan_of_range(const ReceivedRange& range) { return encode(range); }
+ReceivedRange range_of_plan(std::string_view plan) { return decode<ReceivedRange>(plan); }
+
 void throw_queue_is_gone(Time t, std::size_t records) {
   throw SourceError(
       "not_replayable",

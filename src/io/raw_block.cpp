@@ -35,6 +35,26 @@ void RecordMarks::add(Mark mark) {
   offsets_.emplace(mark.record, mark.offset);
 }
 
+// A block is logged as it came, before anything was cut from it.
+void BlockTraits<RawBlock>::encode(const RawBlock& block, std::string& out) {
+  Encoder to{out};
+  to.varint(block.records);
+  to.varint(block.position);
+  to.bytes(block.payload);
+}
+
+RawBlock BlockTraits<RawBlock>::decode(const std::string& bytes) {
+  auto owner = std::make_shared<const std::string>(bytes);  // shared by what is cut from the block
+  Decoder from{std::as_bytes(std::span{*owner})};
+  RawBlock block;
+  block.records = static_cast<std::size_t>(from.varint("a number of records"));
+  block.position = from.varint("a position");
+  block.payload = from.bytes(from.remaining(), "a payload");
+  block.charged_bytes = block.payload.size();
+  block.owner = std::move(owner);
+  return block;
+}
+
 std::vector<RawBlock> BlockTraits<RawBlock>::pieces(RawBlock block, std::size_t first, std::size_t each) {
   if (!block.marks) block.marks = std::make_shared<RecordMarks>();
   std::vector<RawBlock> cut;

@@ -392,6 +392,98 @@ TEST_F(Recovery, WhatCannotBeReadAgainIsSaid) {  // I7, R8
   EXPECT_TRUE(rig.log.says("warning", "without 3 records of receiver"));
 }
 
+// ---- what is received is logged: R9-R11, F40, F56 ----
+
+// A context with one receiver of ints.
+struct Receiving {
+  Rig rig;
+  std::shared_ptr<Feed<int>> feed = std::make_shared<Feed<int>>();
+  std::shared_ptr<Journal<Seen<int>>> seen;
+  std::function<void()> on_batch = [] {};
+  std::unique_ptr<StreamingContext> ssc;
+
+  explicit Receiving(const fs::path& dir, RecoveryOptions options = {.log_received = true}) {
+    ssc = StreamingContext::get_or_create(
+        dir,
+        [&] {
+          auto fresh = std::make_unique<StreamingContext>(rig.context, 1s);
+          const auto records = fresh->receiver_stream(feed);
+          records.foreach_batch([this](const auto&) { on_batch(); });
+          seen = record(records);
+          return fresh;
+        },
+        std::move(options));
+    ssc->start(Drive::by_host);
+  }
+  std::size_t pass(Duration d) {
+    rig.clock->advance(d);
+    std::size_t batches = 0;
+    while (ssc->step()) ++batches;
+    return batches;
+  }
+};
+
+TEST_F(Recovery, WhatWasReceivedIsReceivedAgain) {
+  {
+    Receiving before{dir()};
+    before.feed->put_all({1, 2});
+    EXPECT_EQ(before.pass(1s), 1u);
+    before.feed->put_all({3});
+    before.feed->put_all({4, 5});
+    before.on_batch = [&] { copy_to("killed in a batch"); };
+    EXPECT_EQ(before.pass(1s), 1u);
+    before.feed->put_all({6, 7});
+    copy_to("killed between batches");
+  }
+  {
+    Receiving after{dir("killed in a batch")};
+    EXPECT_TRUE(after.ssc->step());
+    EXPECT_THAT(after.seen->all(), ElementsAre(Seen<int>{at(1002), {3, 4, 5}})) << "planned and not finished";
+  }
+  {
+    Receiving after{dir("killed between batches")};
+    EXPECT_EQ(after.pass(2s), 0u) << "1002 s: that batch is committed";
+    after.feed->put_all({8});
+    EXPECT_EQ(after.pass(2s), 2u);
+    EXPECT_THAT(after.seen->all(), ElementsAre(Seen<int>{at(1003), {6, 7, 8}}, Seen<int>{at(1004), {}}))
+        << "received and in no plan: for the first batch of the new run";
+  }
+}
+
+TEST_F(Recovery, WhatIsCommittedIsNotReceivedAgainHoweverOftenItIsKilled) {
+  std::vector<int> all;
+  std::string from = "checkpoint";
+  for (int run = 0; run < 8; ++run) {
+    const std::string killed = "killed" + std::to_string(run);
+    Receiving job{dir(from.c_str())};
+    while (job.ssc->step()) {
+    }
+    for (const auto& seen : job.seen->all()) all.insert(all.end(), seen.records.begin(), seen.records.end());
+    job.feed->put_all({2 * run});
+    job.feed->put_all({2 * run + 1});
+    copy_to(killed.c_str(), from.c_str());
+    from = killed;
+  }
+  Receiving last{dir(from.c_str())};
+  last.pass(5s);
+  for (const auto& seen : last.seen->all()) all.insert(all.end(), seen.records.begin(), seen.records.end());
+  EXPECT_EQ(all.size(), 16u);
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(std::unique(all.begin(), all.end()), all.end());
+}
+
+TEST_F(Recovery, SingleRecordsAreLoggedWhenTheirBlockIsCut) {  // R2
+  {
+    Receiving before{dir()};
+    for (int i = 0; i < 5; ++i) before.feed->put(i);
+    before.on_batch = [&] { copy_to("killed"); };
+    EXPECT_EQ(before.pass(1s), 1u);
+  }
+  Receiving after{dir("killed")};
+  EXPECT_TRUE(after.ssc->step());
+  EXPECT_THAT(after.seen->all(), ElementsAre(Seen<int>{at(1001), {0, 1, 2, 3, 4}}));
+}
+
 TEST_F(Recovery, RunsOnItsOwnThreadToo) {
   Tape<std::string> tape;
   {

@@ -24,6 +24,9 @@ enum class FailedBatch : std::uint8_t {
 struct RecoveryOptions {
   CatchUp catch_up = CatchUp::all;
   FailedBatch failed_batch = FailedBatch::stop;
+  /// What receivers and sockets receive is written into the checkpoint before a batch takes it, and a later run takes it again:
+  /// a block that `store` has returned for is not lost. Without it such inputs lose what was not worked on. [R9, R11]
+  bool log_received = false;
   /// How the store works; `writer` and `thread_name` are set by the context.
   CheckpointOptions store = {};
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -13,12 +14,16 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "tidemill/core/clock.hpp"
+#include "tidemill/core/codec.hpp"
 #include "tidemill/core/config.hpp"
+#include "tidemill/core/ownership.hpp"
 #include "tidemill/core/time.hpp"
+#include "tidemill/io/received_log.hpp"
 
 namespace tidemill {
 
@@ -85,6 +90,7 @@ class TIDEMILL_API InboxBase {
 ///   std::size_t records(const Block&), bytes(const Block&)
 ///   std::vector<Block> pieces(Block, std::size_t first, std::size_t each): cut into pieces of so many records (the last
 ///   piece may have fewer). Pre: 0 < first < records, 0 < each
+///   can_be_logged, void encode(const Block&, std::string& out), Block decode(std::string bytes): for a ReceivedLog
 template <class Block>
 struct BlockTraits;
 
@@ -101,6 +107,10 @@ struct BlockTraits<std::vector<T>> {
     }
     return cut;
   }
+
+  static constexpr bool can_be_logged = Encodable<T> && std::same_as<owned_t<T>, T>;
+  static void encode(const std::vector<T>& block, std::string& out) { encode_to(out, block); }
+  static std::vector<T> decode(const std::string& bytes) { return tidemill::decode<std::vector<T>>(bytes); }
 };
 
 /// Received blocks, in order of arrival, each stamped with the clock. Stamps, and not the moment of the cut, decide to which
@@ -112,14 +122,34 @@ class Inbox final : public InboxBase {
  public:
   using InboxBase::InboxBase;
 
-  /// Puts a block in; waits while the inbox is full. False when it is closed; then the block was not taken.
+  /// From now on every block is written into `log` before a batch can take it. Null: none. Before the first block.
+  /// A block that cannot be logged is not taken, and the exception goes to whoever brought it.
+  void write_into(ReceivedLog* log) noexcept {
+    const std::scoped_lock lock{mutex_};
+    log_ = log;
+  }
+  /// Puts back, before everything else, what an earlier run had logged and no batch had taken. Any batch may take it.
+  void put_back(Block block) {
+    const std::scoped_lock lock{mutex_};
+    const std::size_t records = Traits::records(block);
+    const std::size_t bytes = Traits::bytes(block);
+    blocks_.push_back({std::move(block), Time::min(), Time::min(), false, true});
+    added(records, bytes);
+  }
+
+  /// Puts a block in; waits while the inbox is full. False when it is closed; then the block was not taken. With a log the
+  /// block is durable when it returns.
   bool push(Block block) {
+    std::uint64_t logged = 0;
+    ReceivedLog* log = nullptr;
     {
       std::unique_lock lock{mutex_};
       if (!wait_for_room(lock)) return false;
-      append(std::move(block));
+      logged = append(std::move(block));
+      log = log_;
     }
     announce_arrival();
+    if (log != nullptr) log->sync(logged);  // outside of the lock, so that producers share one
     return true;
   }
 
@@ -146,7 +176,10 @@ class Inbox final : public InboxBase {
       std::unique_lock lock{mutex_};
       if (!wait_for_room(lock)) return false;
       const Time now = clock_->now();
-      if (blocks_.empty() || !may_join(blocks_.back(), now)) blocks_.push_back({Block{}, now, now, true});
+      if (blocks_.empty() || !may_join(blocks_.back(), now)) {
+        log_open_block();
+        blocks_.push_back({Block{}, now, now, true, false});
+      }
       Entry& entry = blocks_.back();
       entry.block.push_back(std::forward<T>(record));
       entry.arrived = now;
@@ -174,6 +207,7 @@ class Inbox final : public InboxBase {
       if (grain_ == Duration::zero()) t = Time::max();
       while (!blocks_.empty() && blocks_.front().arrived <= t && max_records != 0) {
         Entry& entry = blocks_.front();
+        log_entry(entry);
         const std::size_t records = Traits::records(entry.block);
         if (records > max_records) {
           cut_front(max_records, batch_records);
@@ -194,12 +228,13 @@ class Inbox final : public InboxBase {
   struct Entry {
     Block block;
     Time opened;
-    Time arrived;       // of its last record
-    bool open = false;  // more single records may join
+    Time arrived;         // of its last record
+    bool open = false;    // more single records may join
+    bool logged = false;  // none may join any more
   };
   // Single records share a block as long as no cut can fall between them: a batch takes what arrived in (t - grain, t].
   [[nodiscard]] bool may_join(const Entry& entry, Time now) const noexcept {
-    if (!entry.open || Traits::records(entry.block) >= max_open_records) return false;
+    if (!entry.open || entry.logged || Traits::records(entry.block) >= max_open_records) return false;
     if (grain_ == Duration::zero()) return true;
     return floor_to(entry.opened - Duration{1}, grain_) == floor_to(now - Duration{1}, grain_);
   }
@@ -214,21 +249,49 @@ class Inbox final : public InboxBase {
     for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) {
       const std::size_t records = Traits::records(*piece);
       const std::size_t bytes = Traits::bytes(*piece);
-      blocks_.push_front({std::move(*piece), whole.opened, whole.arrived, false});
+      blocks_.push_front({std::move(*piece), whole.opened, whole.arrived, false, whole.logged});
       added(records, bytes);
     }
   }
 
-  void append(Block block) {
+  // Returns the number of the block in the log, if there is one.
+  std::uint64_t append(Block block) {
     const std::size_t records = Traits::records(block);
     const std::size_t bytes = Traits::bytes(block);
     const Time now = clock_->now();
-    blocks_.push_back({std::move(block), now, now, false});
+    log_open_block();
+    blocks_.push_back({std::move(block), now, now, false, false});
+    std::uint64_t logged = 0;
+    try {
+      logged = log_entry(blocks_.back());
+    } catch (...) {
+      blocks_.pop_back();
+      throw;
+    }
     added(records, bytes);
+    return logged;
+  }
+
+  // The log has blocks in the order in which batches take them, so an open one goes before whatever follows it.
+  void log_open_block() {
+    if (!blocks_.empty()) log_entry(blocks_.back());
+  }
+  std::uint64_t log_entry(Entry& entry) {
+    if constexpr (Traits::can_be_logged) {
+      if (log_ != nullptr && !entry.logged) {
+        std::string bytes;
+        Traits::encode(entry.block, bytes);
+        const std::uint64_t id = log_->append(Traits::records(entry.block), bytes);
+        entry.logged = true;
+        return id;
+      }
+    }
+    return 0;
   }
 
   static constexpr std::size_t max_open_records = 4096;
   Duration grain_{0};
+  ReceivedLog* log_ = nullptr;
   std::deque<Entry> blocks_;
 };
 

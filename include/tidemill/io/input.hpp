@@ -2,7 +2,10 @@
 // the records are; the typed side takes the blocks that were cut.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -12,10 +15,12 @@
 #include <vector>
 
 #include "tidemill/batch/context.hpp"
+#include "tidemill/checkpoint/block_log.hpp"
 #include "tidemill/core/clock.hpp"
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/time.hpp"
 #include "tidemill/io/inbox.hpp"
+#include "tidemill/io/received_log.hpp"
 #include "tidemill/state/durable_state.hpp"
 
 namespace tidemill {
@@ -88,6 +93,18 @@ class TIDEMILL_API Input {
   /// What has to be known after a restart beyond the plans of unfinished batches; null: nothing. Asked once, before the start.
   [[nodiscard]] virtual std::shared_ptr<DurableState> durable_state() { return nullptr; }
 
+  /// Whether what it receives can be logged (io/received_log.hpp), so that a later run can have it again.
+  enum class Logging { none, possible, not_encodable };
+  [[nodiscard]] virtual Logging logging() const noexcept { return Logging::none; }
+  /// Before durable_state is asked for: there will be a log. Once the state is back, and before the start: everything received
+  /// goes through `log` from now on; `last_plan` is that of the last unfinished batch, or empty.
+  virtual void will_log() {}
+  virtual void begin_log([[maybe_unused]] std::unique_ptr<BlockLog> log, [[maybe_unused]] std::string_view last_plan) {}
+  /// The batch of `t` and all before it are committed, durably.
+  virtual void forget_until([[maybe_unused]] Time t) {}
+  /// Lets go of the log; the input has been stopped.
+  virtual void end_log() noexcept {}
+
   /// Whether data is pushed to it, so that it counts as a receiver.
   [[nodiscard]] virtual bool is_receiver() const noexcept { return false; }
   /// Whether the input can feed a gate without an interval; when not, why.
@@ -97,6 +114,9 @@ class TIDEMILL_API Input {
 /// The plan of an input that can only say how many records there were. Errors: StateError for other bytes.
 [[nodiscard]] TIDEMILL_API std::string plan_of_records(std::size_t records);
 [[nodiscard]] TIDEMILL_API std::size_t records_of_plan(std::string_view plan);
+
+[[nodiscard]] TIDEMILL_API std::string plan_of_range(const ReceivedRange& range);
+[[nodiscard]] TIDEMILL_API ReceivedRange range_of_plan(std::string_view plan);
 
 /// An input that receives blocks into an inbox.
 template <class Block>
@@ -109,15 +129,58 @@ class BlockInput : public Input {
 
   InputInfo cut(Time t, std::size_t max_records) final {
     cut_ = inbox_.take_until(t, max_records);
-    cut_records_ = 0;
-    for (const Block& block : cut_) cut_records_ += BlockTraits<Block>::records(block);
-    return {.stream_id = stream_id_, .name = name(), .records = cut_records_, .metadata = {}, .lost = 0};
+    std::size_t records = 0;
+    for (const Block& block : cut_) records += BlockTraits<Block>::records(block);
+    took(t, {.first = range_.end, .end = range_.end + records, .logged = log_ != nullptr});
+    return {.stream_id = stream_id_, .name = name(), .records = records, .metadata = {}, .lost = 0};
   }
 
-  [[nodiscard]] std::string plan() const final { return plan_of_records(cut_records_); }
-  InputInfo replay(Time, std::string_view plan) final {
+  [[nodiscard]] std::string plan() const final {
+    if (log_) log_->sync();  // what the plan names is there
+    return plan_of_range(range_);
+  }
+  InputInfo replay(Time t, std::string_view plan) final {
     cut_.clear();
-    return {.stream_id = stream_id_, .name = name(), .records = 0, .metadata = {}, .lost = records_of_plan(plan)};
+    const ReceivedRange range = range_of_plan(plan);
+    std::size_t records = 0;
+    if constexpr (BlockTraits<Block>::can_be_logged) records = take_logged(range);
+    took(t, range);
+    return {.stream_id = stream_id_,
+            .name = name(),
+            .records = records,
+            .metadata = {},
+            .lost = static_cast<std::size_t>(range.end - range.first) - records};
+  }
+
+  [[nodiscard]] Logging logging() const noexcept final {
+    return BlockTraits<Block>::can_be_logged ? Logging::possible : Logging::not_encodable;
+  }
+  void will_log() final { position_ = std::make_shared<ReceivedPosition>(); }
+  [[nodiscard]] std::shared_ptr<DurableState> durable_state() final { return position_; }
+  void begin_log(std::unique_ptr<BlockLog> log, std::string_view last_plan) final {
+    log_ = std::make_unique<ReceivedLog>(std::move(log));
+    range_.end = position_->taken;
+    logged_ = log_->read_from(position_->taken);
+    inbox_.write_into(log_.get());
+    // What no batch of the earlier run had planned to take waits for the first batch of this one. [K6]
+    if constexpr (BlockTraits<Block>::can_be_logged) {
+      const std::uint64_t planned = last_plan.empty() ? position_->taken : range_of_plan(last_plan).end;
+      for (const LoggedBlock& logged : logged_) {
+        const std::uint64_t end = logged.first + logged.records;
+        if (planned < end) inbox_.put_back(part_of(logged, std::max(planned, logged.first), end));
+      }
+      std::erase_if(logged_, [planned](const LoggedBlock& logged) { return logged.first >= planned; });
+    }
+  }
+  void forget_until(Time t) final {
+    if (!log_) return;
+    std::uint64_t end = 0;
+    for (; !ends_.empty() && ends_.front().first <= t; ends_.pop_front()) end = ends_.front().second;
+    log_->forget_before(end);
+  }
+  void end_log() noexcept final {
+    inbox_.write_into(nullptr);
+    log_.reset();
   }
 
   /// The blocks of the last cut; they can be taken once.
@@ -149,10 +212,46 @@ class BlockInput : public Input {
   virtual void stop_receiving() noexcept = 0;
 
  private:
+  void took(Time t, const ReceivedRange& range) {
+    range_ = range;
+    if (!position_) return;
+    position_->taken = range.end;
+    ends_.emplace_back(t, range.end);
+  }
+
+  // The records of the range that an earlier run has logged; returns how many those are.
+  std::size_t take_logged(const ReceivedRange& range) {
+    std::size_t records = 0;
+    if (!range.logged) return records;
+    for (LoggedBlock& logged : logged_) {
+      const std::uint64_t first = std::max(range.first, logged.first);
+      const std::uint64_t end = std::min(range.end, logged.first + logged.records);
+      if (first >= end) continue;
+      cut_.push_back(part_of(logged, first, end));
+      records += static_cast<std::size_t>(end - first);
+    }
+    std::erase_if(logged_, [&](const LoggedBlock& logged) { return logged.first + logged.records <= range.end; });
+    return records;
+  }
+
+  static Block part_of(const LoggedBlock& logged, std::uint64_t first, std::uint64_t end) {
+    using Traits = BlockTraits<Block>;
+    Block block = Traits::decode(logged.bytes);
+    if (const auto skip = static_cast<std::size_t>(first - logged.first); skip != 0)
+      block = std::move(Traits::pieces(std::move(block), skip, static_cast<std::size_t>(logged.records) - skip)[1]);
+    if (const auto size = static_cast<std::size_t>(end - first); size < Traits::records(block))
+      block = std::move(Traits::pieces(std::move(block), size, Traits::records(block))[0]);
+    return block;
+  }
+
   Inbox<Block> inbox_;
   std::vector<Block> cut_;
-  std::size_t cut_records_ = 0;
+  ReceivedRange range_;  // of the last cut
   std::size_t stream_id_ = 0;
+  std::unique_ptr<ReceivedLog> log_;                 // null: what is received is not logged
+  std::shared_ptr<ReceivedPosition> position_;       // shared with the engine; null without a log
+  std::vector<LoggedBlock> logged_;                  // by an earlier run, and not taken yet
+  std::deque<std::pair<Time, std::uint64_t>> ends_;  // of batches that are not durably committed
 };
 
 }  // namespace detail

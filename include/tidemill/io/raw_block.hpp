@@ -86,6 +86,10 @@ struct BlockTraits<RawBlock> {
   static std::size_t records(const RawBlock& block) noexcept { return block.records; }
   static std::size_t bytes(const RawBlock& block) noexcept { return block.charged_bytes + sizeof(RawBlock); }
   [[nodiscard]] TIDEMILL_API static std::vector<RawBlock> pieces(RawBlock block, std::size_t first, std::size_t each);
+
+  static constexpr bool can_be_logged = true;
+  TIDEMILL_API static void encode(const RawBlock& block, std::string& out);
+  [[nodiscard]] TIDEMILL_API static RawBlock decode(const std::string& bytes);
 };
 
 /// Blocks in at most `partitions` runs of about the same size, in order.

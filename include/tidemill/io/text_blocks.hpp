@@ -34,6 +34,10 @@ struct BlockTraits<TextBlock> {
     }
     return cut;
   }
+
+  static constexpr bool can_be_logged = true;
+  static void encode(const TextBlock& block, std::string& out) { out += block.text; }
+  static TextBlock decode(std::string bytes) { return TextBlock::of(std::move(bytes)); }
 };
 
 }  // namespace tidemill::detail
