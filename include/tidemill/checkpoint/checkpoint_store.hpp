@@ -121,11 +121,11 @@ struct CheckpointOptions {
   bool drop_damaged_plan = false;
 
   /// null: Fs::real().
-  std::shared_ptr<Fs> fs;
+  std::shared_ptr<Fs> fs = nullptr;
   /// What threads are named after.
   std::string thread_name = "tidemill-ckpt";
 
-  detail::CheckpointChecks checks;
+  detail::CheckpointChecks checks = {};
 };
 
 /// A directory with the checkpoint of one program, locked as long as the store lives.
