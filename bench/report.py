@@ -28,6 +28,7 @@ TARGETS = [
     ("batch_interval", r"ticks/interval_us:1000/records:(0|1|1000)$", "lost_ticks", "<=", 0, "ticks lost at 1 ms intervals"),
     ("batch_interval", r"on_arrival", "beyond_bare_p50_us", "<=", 30, "a lone record through `on_arrival` beyond a bare hand-off, p50, µs"),
     ("batch_interval", r"on_arrival", "beyond_bare_p99_us", "<=", 200, "the same, p99, µs"),
+    ("window", r"per_second:1000000/slide_ms:60$", "vs_60s", ">=", 0.6, "a window of 60 s that slides every 60 ms, against every 60 s"),
     ("socket", r"", "vs_hand", ">=", 0.5, "lines from a socket, against `recv` and `memchr`"),
     ("idle", r"", "kib_per_context", "<=", 1024, "memory of an idle context, KiB"),
     ("idle", r"", "busiest_thread_percent", "<=", 1, "busiest thread of 100 idle contexts, % of a core"),
@@ -83,6 +84,17 @@ SECTIONS = {
             ("bare_latency_p99_us", "p99"),
             ("lost_ticks", "ticks lost"),
             ("vs_hand", "vs_hand"),
+        ],
+    ),
+    "window": (
+        "Windows",
+        "A window of 60 s over 1 000 keys, batches of 60 ms, one thread; throughput against the same with a slide of 60 s.",
+        [
+            ("vs_60s", "vs_60s"),
+            ("ns_per_record", "ns a record"),
+            ("records_per_second", "records/s"),
+            ("longest_batch_us", "longest batch, µs"),
+            ("memory_kib", "memory, KiB"),
         ],
     ),
     "socket": (

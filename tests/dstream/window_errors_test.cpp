@@ -8,10 +8,12 @@ using namespace testing_streams;
 
 using Count = std::pair<std::string, long>;
 
-// Throws when it is told to, and counts nothing twice: `fail` is how many calls from now.
+// Throws when it is told to: `fail` is in how many calls.
 struct Sometimes {
   std::shared_ptr<int> fail = std::make_shared<int>(0);
+  std::shared_ptr<int> calls = std::make_shared<int>(0);
   long operator()(long a, long b) const {
+    ++*calls;
     if (*fail > 0 && --*fail == 0) throw std::runtime_error{"boom"};
     return a + b;
   }
@@ -67,6 +69,27 @@ TEST(WindowErrors, AreMadeUpForByTheNextBatch) {
       EXPECT_EQ(seen->back(), (std::vector<Count>{{"a", 11 * (9 + 10 + 11 + 12)}, {"b", 2}}));
     }
   }
+}
+
+// As a context with a checkpoint does, which stores what a batch has changed when it is done.
+TEST(WindowErrors, AreMadeUpForByTheSameBatchWhenItIsTriedAgain) {
+  StreamTest<Count> test;
+  const Sometimes add;
+  const auto sums = test.input().reduce_by_key_and_window(add, 2s, 2s);
+  const auto seen = test.collect(sums);
+  *add.fail = 1;
+  EXPECT_THROW(test.step({{"a", 1}, {"a", 2}}), UserCodeError);  // no output operation asks for this batch
+  EXPECT_EQ(*add.calls, 1);
+  sums.node().settle(batch_time(0));
+  EXPECT_EQ(*add.calls, 2);
+  sums.node().settle(batch_time(0));
+  EXPECT_EQ(*add.calls, 2) << "it is done";
+  *add.fail = 1;
+  EXPECT_THROW(test.step({{"a", 4}, {"a", 8}}), UserCodeError);
+  EXPECT_EQ(*add.calls, 3) << "once for the output operation, and not again for the window";
+  sums.node().settle(batch_time(1));
+  EXPECT_EQ(*add.calls, 5);
+  EXPECT_EQ(sums.at(batch_time(1)).collect(), (std::vector<Count>{{"a", 15}}));
 }
 
 TEST(WindowErrors, OfABatchThatAlwaysFailsEndWithTheWindowsThatHaveIt) {
