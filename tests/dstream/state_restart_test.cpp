@@ -1,5 +1,7 @@
 // States that go on after a restart as if there had been none, wherever the run was cut: states, timeouts that fall due right
 // after it, the order of results. The changes of each batch go into a map, from which another graph is filled.
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <random>
 
@@ -7,6 +9,7 @@
 #include "tidemill/dstream/detail/map_with_state.hpp"
 #include "tidemill/dstream/detail/update_state.hpp"
 #include "tidemill/dstream/dstream.hpp"
+#include "tidemill/testing/tape.hpp"
 
 namespace tidemill {
 namespace {
@@ -289,6 +292,91 @@ TEST(UpdateStateRestart, KeysWhoseStateIsEqualAreNotWritten) {
   EXPECT_EQ(kept.take(averages.durable), 1u);
   averages.batch(batch_time(2), {});
   EXPECT_EQ(kept.take(averages.durable), 0u);
+}
+
+// ---- the whole way: through a checkpoint directory -----------------------------------------------------------------------------
+
+class StateCheckpoint : public ::testing::Test {
+ protected:
+  StateCheckpoint() {
+    std::string name = (std::filesystem::temp_directory_path() / "tidemill-state-XXXXXX").string();
+    root_ = ::mkdtemp(name.data());
+  }
+  ~StateCheckpoint() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(root_, ignored);
+  }
+  [[nodiscard]] std::filesystem::path dir() const { return root_ / "checkpoint"; }
+
+ private:
+  std::filesystem::path root_;
+};
+
+TEST_F(StateCheckpoint, StatesAndTimeoutsGoOnWithAnotherNumberOfPartitions) {
+  const auto clock = std::make_shared<ManualClock>(Time{1000s});
+  testing::Tape<Pair> tape;
+  std::vector<std::vector<std::pair<std::string, long>>> ended, all;
+  const auto run = [&](std::size_t partitions, int batches, const std::vector<Pair>& records) {
+    const Context surroundings{
+        {.app_name = "test", .parallelism = 1, .executor = nullptr, .clock = clock, .log = nullptr}};
+    const auto ssc = StreamingContext::get_or_create(dir(), [&] {
+      auto fresh = std::make_unique<StreamingContext>(surroundings, 1s);
+      const auto input = tape.stream(*fresh);
+      input
+          .map_with_state(state_spec<long>([](std::string_view key, std::optional<int> v,
+                                              State<long>& s) -> std::optional<std::pair<std::string, long>> {
+                            if (s.is_timing_out()) return std::pair{std::string{key}, s.get()};
+                            s.update(s.get_option().value_or(0) + *v);
+                            return std::nullopt;
+                          })
+                              .timeout(3s)
+                              .num_partitions(partitions))
+          .foreach_batch([&](const auto& batch) { ended.push_back(batch.collect()); });
+      input
+          .update_state_by_key<long>(
+              [](const std::vector<int>& values, const long* sum) -> std::optional<long> {
+                return std::accumulate(values.begin(), values.end(), sum == nullptr ? 0L : *sum);
+              },
+              partitions)
+          .foreach_batch([&](const auto& batch) { all.push_back(batch.collect()); });
+      return fresh;
+    });
+    ssc->start(Drive::by_host);
+    tape.write(records);
+    for (int i = 0; i < batches; ++i) {
+      clock->advance(1s);
+      while (ssc->step()) {
+      }
+    }
+  };
+  run(3, 2, {{"a", 1}, {"b", 2}});  // batches at 1001, 1002
+  run(1, 2, {{"b", 5}});            // at 1003, 1004
+  run(2, 4, {});                    // at 1005 … 1008
+  using Ended = std::vector<std::pair<std::string, long>>;
+  EXPECT_EQ(ended, (std::vector<Ended>{{}, {}, {}, {}, {{"a", 1}}, {}, {{"b", 7}}, {}}));
+  ASSERT_EQ(all.size(), 8u);
+  EXPECT_THAT(all[1], ::testing::UnorderedElementsAre(::testing::Pair("a", 1), ::testing::Pair("b", 2)));
+  EXPECT_THAT(all[7], ::testing::UnorderedElementsAre(::testing::Pair("a", 1), ::testing::Pair("b", 7)));
+}
+
+TEST_F(StateCheckpoint, AStateWithoutACodecIsRefusedByName) {
+  struct Opaque {
+    explicit Opaque(int v) : value{v} {}
+    int value;
+  };
+  StreamTest<Pair> test;
+  const auto stream = test.input().map_with_state(
+      state_spec<Opaque>([](std::string_view, std::optional<int> v, State<Opaque>& s) { s.update(Opaque{*v}); }));
+  stream.name("opaque").foreach_batch([](const auto&) {});
+  test.streaming().checkpoint(dir());
+  try {
+    test.streaming().start(Drive::by_host);
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const PlanError& error) {
+    EXPECT_EQ(error.code(), "not_encodable");
+    EXPECT_THAT(error.what(), HasSubstr("opaque"));
+    EXPECT_THAT(error.what(), HasSubstr("codec"));
+  }
 }
 
 }  // namespace

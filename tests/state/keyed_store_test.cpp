@@ -25,10 +25,10 @@ void put(Store& store, const std::string& key, int state) {
   auto probe = detail::TableKey<std::string>::probe(key);
   const auto tag = Store::Table::tag_of(probe);
   auto& table = store.partition(detail::partition_of_tag(tag, store.partitions())).table;
-  if (const auto slot = table.find(tag, probe); slot == detail::no_slot) {
-    table.insert(tag, std::move(probe), int{state});
+  if (const auto place = table.find(tag, probe)) {
+    table.assign(place, int{state});
   } else {
-    table.assign(slot, int{state});
+    table.insert(tag, std::move(probe), int{state});
   }
 }
 void drop(Store& store, const std::string& key) {
@@ -120,7 +120,7 @@ TEST(KeyedStore, TimersFallDueOnceForEachKeyInTheOrderOfKeys) {
     timed.step(at(2), [&] { put(timed, "7", 0); });
     auto& order = orders.emplace_back();
     timed.step(at(3), [&] {
-      timed.partition(0).expire(at(2), [&](auto slot) { order.emplace_back(timed.partition(0).table.key(slot)); });
+      timed.partition(0).expire(at(2), [&](auto place) { order.emplace_back(timed.partition(0).table.key(place)); });
     });
     EXPECT_EQ(order.size(), 49u);
     EXPECT_EQ(timed.size(), 1u);

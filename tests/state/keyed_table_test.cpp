@@ -21,7 +21,6 @@ namespace tidemill {
 namespace {
 
 using namespace std::chrono_literals;
-using detail::no_slot;
 
 Time at(int second) { return Time{std::chrono::seconds{second}}; }
 
@@ -33,13 +32,13 @@ class Tested {
   using Form = detail::TableKey<K>;
 
   template <class Key>
-  [[nodiscard]] detail::Slot slot(const Key& key) const {
+  [[nodiscard]] typename Table::Place place(const Key& key) const {
     auto probe = Form::probe(key);
     return table.find(Table::tag_of(probe), probe);
   }
   template <class Key>
   void put(const Key& key, S state) {
-    if (const auto there = slot(key); there != no_slot) {
+    if (const auto there = place(key)) {
       table.assign(there, std::move(state));
     } else {
       auto probe = Form::probe(key);
@@ -49,7 +48,7 @@ class Tested {
   }
   template <class Key>
   void drop(const Key& key) {
-    table.remove(slot(key));
+    table.remove(place(key));
   }
   typename Table::Undo commit(typename Table::Keep keep = Table::Keep::nothing) {
     table.prepare(keep);
@@ -57,7 +56,7 @@ class Tested {
   }
   [[nodiscard]] std::map<std::string, S> content() const {
     std::map<std::string, S> map;
-    table.for_each([&](detail::Slot s) { map.emplace(std::string{table.key(s)}, table.state(s)); });
+    table.for_each([&](auto p) { map.emplace(std::string{table.key(p)}, table.state(p)); });
     return map;
   }
 
@@ -76,7 +75,7 @@ TEST(KeyedTable, HoldsWhatABatchPutThere) {
   t.commit();
   EXPECT_EQ(t.content(), (Content{{"a", "3"}, {"a key that is longer than fifteen bytes", "2"}}));
   EXPECT_EQ(t.table.size(), 2u);
-  EXPECT_EQ(t.slot("b"), no_slot);
+  EXPECT_FALSE(t.place("b"));
 }
 
 TEST(KeyedTable, OwnsItsKeys) {
@@ -102,11 +101,11 @@ TEST(KeyedTable, ForgetsABatchThatIsRolledBack) {  // KT1
   t.table.begin(at(2));
   t.put("changed", "new");
   t.put("changed", "newer");
-  t.table.touch(t.slot("touched"));
+  t.table.touch(t.place("touched"));
   t.drop("removed");
   t.drop("removed and back");
   t.put("removed and back", "again");
-  t.table.touch(t.slot("all"));
+  t.table.touch(t.place("all"));
   t.put("all", "new");
   t.drop("all");
   t.put("new", "1");
@@ -119,12 +118,12 @@ TEST(KeyedTable, ForgetsABatchThatIsRolledBack) {  // KT1
 
   EXPECT_EQ(t.content(), before);
   EXPECT_EQ(t.table.size(), 5u);
-  for (const auto& [key, state] : before) EXPECT_EQ(t.table.last_touch(t.slot(key)), at(1)) << key;
+  for (const auto& [key, state] : before) EXPECT_EQ(t.table.last_touch(t.place(key)), at(1)) << key;
 
   t.table.begin(at(2));  // the same batch again
   t.put("changed", "new");
   t.commit();
-  EXPECT_EQ(t.table.last_touch(t.slot("changed")), at(2));
+  EXPECT_EQ(t.table.last_touch(t.place("changed")), at(2));
 }
 
 TEST(KeyedTable, LetsAKeyGoWhenItsBatchIsCommitted) {  // KT2
@@ -133,18 +132,18 @@ TEST(KeyedTable, LetsAKeyGoWhenItsBatchIsCommitted) {  // KT2
   t.put("a", "1");
   t.commit();
   t.table.begin(at(2));
-  const auto slot = t.slot("a");
+  const auto a = t.place("a");
   t.drop("a");
-  EXPECT_EQ(t.slot("a"), slot);
-  EXPECT_FALSE(t.table.exists(slot));
+  EXPECT_EQ(t.place("a").slot(), a.slot());
+  EXPECT_FALSE(t.table.exists(a));
   t.commit();
-  EXPECT_EQ(t.slot("a"), no_slot);
-  EXPECT_TRUE(t.table.is_free(slot));
+  EXPECT_FALSE(t.place("a"));
+  EXPECT_TRUE(t.table.is_free(a.slot()));
   t.table.begin(at(3));
   t.put("b", "2");
   t.commit();
-  EXPECT_EQ(t.slot("b"), slot) << "slots are used again";
-  EXPECT_NE(t.table.generation(slot), 0);
+  EXPECT_EQ(t.place("b").slot(), a.slot()) << "slots are used again";
+  EXPECT_NE(t.table.generation(t.place("b")), 0);
 }
 
 TEST(KeyedTable, TellsWhatWasThereBefore) {
@@ -181,7 +180,7 @@ TEST(KeyedTable, VisitsKeysInAnOrderThatDependsOnThemAlone) {
     for (int i = 0; i < 500; ++i) t.drop("other " + std::to_string(seed * 1000 + static_cast<unsigned>(i)));
     t.commit();
     auto& order = orders.emplace_back();
-    t.table.for_each([&](detail::Slot s) { order.emplace_back(t.table.key(s)); });
+    t.table.for_each([&](auto p) { order.emplace_back(t.table.key(p)); });
   }
   EXPECT_EQ(orders[0], orders[1]);
   EXPECT_EQ(orders[0], orders[2]);
@@ -193,22 +192,22 @@ TEST(KeyedTable, KeepsStatesThatCanOnlyBeMoved) {
   t.put("a", std::make_unique<int>(1));
   t.put("b", std::make_unique<int>(2));
   t.commit();
-  const int* const a = t.table.state(t.slot("a")).get();
+  const int* const a = t.table.state(t.place("a")).get();
   t.table.begin(at(2));
   t.put("a", std::make_unique<int>(3));
   t.drop("b");
   t.table.roll_back();
-  EXPECT_EQ(t.table.state(t.slot("a")).get(), a) << "the very same object";
-  EXPECT_EQ(*t.table.state(t.slot("b")), 2);
+  EXPECT_EQ(t.table.state(t.place("a")).get(), a) << "the very same object";
+  EXPECT_EQ(*t.table.state(t.place("b")), 2);
 }
 
 TEST(KeyedTable, StatesAndKeysStayWhereTheyAre) {
   Tested<std::string, std::string> t;
   t.table.begin(at(1));
   t.put("first", "1");
-  const std::string* const state = &t.table.state(t.slot("first"));
+  const std::string* const state = &t.table.state(t.place("first"));
   for (int i = 0; i < 100000; ++i) t.put(std::to_string(i), "");
-  EXPECT_EQ(&t.table.state(t.slot("first")), state);
+  EXPECT_EQ(&t.table.state(t.place("first")), state);
 }
 
 TEST(KeyedTable, TakesUnderOneAndEightTenthsOfKeysAndStates) {
@@ -243,8 +242,8 @@ void agree_with_a_map(unsigned seed, int keys, Key key_of) {
     const auto changes = static_cast<int>(random() % 200);
     for (int i = 0; i < changes; ++i) {
       const std::string key = key_of(static_cast<int>(random() % static_cast<unsigned>(keys)));
-      const auto there = t.slot(key);
-      const bool exists = there != no_slot && t.table.exists(there);
+      const auto there = t.place(key);
+      const bool exists = there && t.table.exists(there);
       ASSERT_EQ(exists, next.contains(key));
       switch (random() % 4) {
         case 0:

@@ -298,8 +298,8 @@ class StateStream : public DStream<std::pair<K, S>> {
   [[nodiscard]] const KeyedStateView<K, S>& state() const noexcept { return state_; }
 
   // As of DStream.
-  StateStream named(std::string name) const {
-    static_cast<void>(DStream<std::pair<K, S>>::named(std::move(name)));
+  StateStream name(std::string name) const {
+    static_cast<void>(DStream<std::pair<K, S>>::name(std::move(name)));
     return *this;
   }
 
@@ -329,8 +329,8 @@ class MapWithStateStream : public DStream<Out> {
   }
 
   // As of DStream.
-  MapWithStateStream named(std::string name) const {
-    static_cast<void>(DStream<Out>::named(std::move(name)));
+  MapWithStateStream name(std::string name) const {
+    static_cast<void>(DStream<Out>::name(std::move(name)));
     return *this;
   }
 

@@ -67,7 +67,7 @@ class DurableKeyedStore final : public DurableState {
     const std::uint32_t tag = Table::tag_of(probe);
     Table& table = store_->partition(detail::partition_of_tag(tag, store_->partitions())).table;
     store_->while_still([&] {
-      if (table.find(tag, probe) != detail::no_slot) detail::throw_key_restored_twice();
+      if (table.find(tag, probe)) detail::throw_key_restored_twice();
       if constexpr (touch == SavedTouch::yes) {
         auto [last_touch, state] = decode<std::pair<Time, S>>(value);
         table.restore(tag, std::move(probe), std::move(state), last_touch);
@@ -109,16 +109,16 @@ class DurableKeyedStore final : public DurableState {
     const auto group_of = [](const typename Table::Probe& key) {
       return static_cast<KeyGroup>(Table::tag_of(key) >> 24);
     };
-    partition.for_each_change(
-        [&](const typename Table::Probe& key) { to.erase(group_of(key), Form::view(key)); },
-        [&](typename Table::Slot slot) {
-          const auto& key = table.probe(slot);
-          if constexpr (touch == SavedTouch::yes) {
-            to.put(group_of(key), Form::view(key), detail::TouchedState<S>{table.last_touch(slot), table.state(slot)});
-          } else {
-            to.put(group_of(key), Form::view(key), table.state(slot));
-          }
-        });
+    partition.for_each_change([&](const typename Table::Probe& key) { to.erase(group_of(key), Form::view(key)); },
+                              [&](auto place) {
+                                const auto& key = table.probe(place);
+                                if constexpr (touch == SavedTouch::yes) {
+                                  to.put(group_of(key), Form::view(key),
+                                         detail::TouchedState<S>{table.last_touch(place), table.state(place)});
+                                } else {
+                                  to.put(group_of(key), Form::view(key), table.state(place));
+                                }
+                              });
   }
 
   std::shared_ptr<Store> store_;        // shared with the operator

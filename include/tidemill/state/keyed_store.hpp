@@ -43,26 +43,26 @@ class StorePartition {
   /// How many timers `expire` would look at.
   [[nodiscard]] std::size_t count_due(Time limit) const noexcept { return expiry_.count_due(limit); }
 
-  /// Calls `call(slot)` for every key that was last touched before `limit`, in the order of keys; then removes it.
+  /// Calls `call(place)` for every key that was last touched before `limit`, in the order of keys; then removes it.
   template <class Call>
   void expire(Time limit, Call&& call) {
     limit_ = limit;
     due_.clear();
     expiry_.for_each_due(limit, [&](const ExpiryQueue::Timer& timer) {
-      if (table.is_free(timer.slot) || table.generation(timer.slot) != timer.generation || !table.exists(timer.slot)) {
-        return;
-      }
-      if (table.last_touch(timer.slot) >= limit) {
-        expiry_.add(table.last_touch(timer.slot), timer);
+      if (table.is_free(timer.slot)) return;
+      const auto place = table.at(timer.slot);
+      if (table.generation(place) != timer.generation || !table.exists(place)) return;
+      if (table.last_touch(place) >= limit) {
+        expiry_.add(table.last_touch(place), timer);
       } else {
-        due_.push_back(timer.slot);
+        due_.push_back(place);
       }
     });
     std::sort(due_.begin(), due_.end(),
-              [&](Slot a, Slot b) { return Table::order_of(table.probe(a)) < Table::order_of(table.probe(b)); });
-    for (const Slot slot : due_) {
-      call(slot);
-      table.remove(slot);
+              [&](auto a, auto b) { return Table::order_of(table.probe(a)) < Table::order_of(table.probe(b)); });
+    for (const auto place : due_) {
+      call(place);
+      table.remove(place);
     }
   }
 
@@ -70,8 +70,8 @@ class StorePartition {
     if (with_timers) {
       const auto& changes = table.changes();
       for (std::size_t i = 0; i < changes.size(); ++i) {
-        const Slot slot = changes[i].slot;
-        if (!changes[i].state && table.exists(slot)) expiry_.add(now_, {slot, table.generation(slot)});
+        const auto place = table.at(changes[i].slot);
+        if (!changes[i].state && table.exists(place)) expiry_.add(now_, {place.slot(), table.generation(place)});
       }
       expiry_.prepare();
     }
@@ -95,7 +95,9 @@ class StorePartition {
   /// Sets the timers of all keys, after they were restored.
   void set_timers() {
     for (Slot slot = 0; slot < table.slots(); ++slot) {
-      if (!table.is_free(slot)) expiry_.add(table.last_touch(slot), {slot, table.generation(slot)});
+      if (table.is_free(slot)) continue;
+      const auto place = table.at(slot);
+      expiry_.add(table.last_touch(place), {slot, table.generation(place)});
     }
     expiry_.prepare();
     expiry_.commit(Time::min());
@@ -109,7 +111,7 @@ class StorePartition {
   void for_each_change(Erased&& erased, Changed&& changed) const {
     for (const auto& key : erased_) erased(Form::probe_of(key));
     for (const Slot slot : dirty_) {
-      if (!table.is_free(slot)) changed(slot);
+      if (!table.is_free(slot)) changed(table.at(slot));
     }
   }
   void forget_changes() noexcept {
@@ -120,7 +122,7 @@ class StorePartition {
   }
 
   [[nodiscard]] std::size_t allocated_bytes() const noexcept {
-    return table.allocated_bytes() + expiry_.allocated_bytes() + due_.capacity() * sizeof(Slot) +
+    return table.allocated_bytes() + expiry_.allocated_bytes() + due_.capacity() * sizeof(typename Table::Place) +
            dirty_.capacity() * sizeof(Slot) + erased_.capacity() * sizeof(typename Table::Stored);
   }
 
@@ -129,7 +131,7 @@ class StorePartition {
     const auto& changes = table.changes();
     for (std::size_t i = 0; i < changes.size(); ++i) dirty_.push_back(changes[i].slot);
     table.for_each_touch([&](Slot slot) {
-      if (!table.is_saved(slot)) dirty_.push_back(slot);  // else it is in the list already
+      if (!table.is_saved(table.at(slot))) dirty_.push_back(slot);  // else it is in the list already
     });
     table.for_each_removed(
         [&](const typename Table::Probe& key) { erased_.push_back(Form::keep(typename Table::Probe(key))); });
@@ -138,7 +140,7 @@ class StorePartition {
   Time now_;
   Time limit_ = Time::min();  // of the timeouts of this batch
   ExpiryQueue expiry_;
-  std::vector<Slot> due_;  // room for `expire`
+  std::vector<typename Table::Place> due_;  // room for `expire`
 
   // Changes that nobody has taken yet; those behind the numbers belong to the batch that runs.
   std::vector<Slot> dirty_;
@@ -240,17 +242,17 @@ class KeyedStore {
   void for_each_at(const Version& version, std::size_t p, Emit&& emit) const {
     const Table& table = partitions_[p]->table;
     if (!version.next_) {
-      table.for_each([&](Slot slot) { emit(table.key(slot), table.state(slot)); });
+      table.for_each([&](auto place) { emit(table.key(place), table.state(place)); });
       return;
     }
     const Past past{version, p};
     std::vector<Entry> entries;
-    table.for_each([&](Slot slot) {
-      if (!past.find(slot))
-        entries.push_back({Table::order_of(table.probe(slot)), &table.probe(slot), &table.state(slot)});
+    table.for_each([&](auto place) {
+      if (past.find(place.slot())) return;
+      entries.push_back({Table::order_of(table.probe(place)), &table.probe(place), &table.state(place)});
     });
     past.for_each([&](Slot slot, const S& state, const typename Table::Stored* gone) {
-      const auto& probe = gone != nullptr ? detail::TableKey<K>::probe_of(*gone) : table.probe(slot);
+      const auto& probe = gone != nullptr ? detail::TableKey<K>::probe_of(*gone) : table.probe(table.at(slot));
       entries.push_back({Table::order_of(probe), &probe, &state});
     });
     std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.order < b.order; });
@@ -276,8 +278,8 @@ class KeyedStore {
     const std::uint32_t tag = Table::tag_of(probe);
     const Table& table = partitions_[detail::partition_of_tag(tag, partitions_.size())]->table;
     const auto reading = gate_.read();
-    const Slot slot = table.find(tag, probe);
-    return slot == detail::no_slot ? std::nullopt : std::optional<S>{table.state(slot)};
+    const auto place = table.find(tag, probe);
+    return place ? std::optional<S>{table.state(place)} : std::nullopt;
   }
 
   struct Snapshot {
@@ -380,7 +382,8 @@ class KeyedStore {
     const Table& table = partitions_[p]->table;
     for (Slot slot = from; slot < to; ++slot) {
       if (table.is_free(slot)) continue;
-      entries.emplace_back(detail::TableKey<K>::owned(table.key(slot)), table.state(slot));
+      const auto place = table.at(slot);
+      entries.emplace_back(detail::TableKey<K>::owned(table.key(place)), table.state(place));
       slots.push_back(slot);
     }
   }

@@ -2,13 +2,13 @@
 // was there before, so a batch that fails leaves no trace, and one that succeeds can say what it changed and what was before.
 //
 //     table.begin(t);
-//     Slot slot = table.find(tag, probe);                 // or in blocks: prefetch, candidate, find_from
-//     if (slot == no_slot) table.insert(tag, probe, state);
-//     else table.assign(slot, state);                     // or touch, remove
+//     auto place = table.find(tag, probe);                // or in blocks: prefetch, candidate, find_from
+//     if (!place) table.insert(tag, probe, state);
+//     else table.assign(place, state);                    // or touch, remove
 //     table.prepare(); table.commit();                    // or table.roll_back()
 //
 // Layout:  entries (when last touched, key, state) lie side by side in chunks that never move; an index of eight bytes a cell
-//          finds them by 32 bits of the hash. A key costs its entry, a sixteenth of it in spare room, and 10 to 12.5 bytes.
+//          finds them by 32 bits of the hash. A key costs its entry and 10 to 12.5 bytes; spare room is at most 64 KiB.
 //          Slots of removed keys are used again; memory goes back when the table goes.
 // Order:   `for_each` visits keys in an order that depends on the keys alone.
 //
@@ -32,8 +32,8 @@
 #include "tidemill/core/error.hpp"
 #include "tidemill/core/hash.hpp"
 #include "tidemill/core/time.hpp"
+#include "tidemill/state/detail/chunked_storage.hpp"
 #include "tidemill/state/detail/stamp.hpp"
-#include "tidemill/state/detail/stepped_storage.hpp"
 #include "tidemill/state/detail/table_key.hpp"
 #include "tidemill/state/detail/tag_index.hpp"
 
@@ -58,6 +58,7 @@ concept StateValue = std::movable<S> && std::is_nothrow_move_assignable_v<S> && 
 template <class K, StateValue S>
 class KeyedTable {
   using Form = detail::TableKey<K>;
+  struct Entry;
 
  public:
   using Slot = detail::Slot;
@@ -79,7 +80,7 @@ class KeyedTable {
   };
   /// From what is in the table back to what was there before a batch.
   struct Undo {
-    detail::SteppedList<Change> changes;
+    detail::ChunkedList<Change> changes;
     std::vector<Gone> gone;
   };
   /// Whether a batch leaves an Undo, for those who read what was before it.
@@ -95,36 +96,54 @@ class KeyedTable {
     return detail::tag_of_hash(Form::hash(probe));
   }
 
+  /// Where a key is. Valid until the end of the batch; false when it is nowhere.
+  class Place {
+   public:
+    Place() = default;
+    [[nodiscard]] TIDEMILL_INLINE explicit operator bool() const noexcept { return entry_ != nullptr; }
+    [[nodiscard]] Slot slot() const noexcept { return slot_; }
+
+   private:
+    friend class KeyedTable;
+    Place(Entry* entry, Slot slot) noexcept : entry_{entry}, slot_{slot} {}
+    Entry* entry_ = nullptr;
+    Slot slot_ = detail::no_slot;
+  };
+
   /// A block of keys is found in three passes, each of which asks for the memory that the next one needs.
   TIDEMILL_INLINE void prefetch(std::uint32_t tag) const noexcept { index_.prefetch(rank_of(tag)); }
-  [[nodiscard]] TIDEMILL_INLINE Slot candidate(std::uint32_t tag) const noexcept {
+  [[nodiscard]] TIDEMILL_INLINE Place candidate(std::uint32_t tag) const noexcept {
     const Slot slot = index_.first(rank_of(tag));
-    if (slot != detail::no_slot) {
-      const char* const entry = reinterpret_cast<const char*>(entries_[slot]);
-      __builtin_prefetch(entry, 1);
-      if constexpr (sizeof(Entry) > 32) __builtin_prefetch(entry + sizeof(Entry) - 1, 1);
-    }
-    return slot;
+    if (slot == detail::no_slot) return {};
+    const Place place = at(slot);
+    const char* const entry = reinterpret_cast<const char*>(place.entry_);
+    __builtin_prefetch(entry, 1);
+    if constexpr (sizeof(Entry) > 16) __builtin_prefetch(entry + sizeof(Entry) - 1, 1);
+    return place;
   }
   /// `candidate` may be older than insertions of this batch.
-  [[nodiscard]] TIDEMILL_INLINE Slot find_from(Slot candidate, std::uint32_t tag, const Probe& probe) const {
-    if (candidate != detail::no_slot && Form::equal(entries_[candidate]->key, probe)) [[likely]]
+  [[nodiscard]] TIDEMILL_INLINE Place find_from(Place candidate, std::uint32_t tag, const Probe& probe) const {
+    if (candidate && Form::equal(candidate.entry_->key, probe)) [[likely]]
       return candidate;
     return find(tag, probe);
   }
-  /// The slot of the key, be it removed in this batch, or no_slot.
-  [[nodiscard]] Slot find(std::uint32_t tag, const Probe& probe) const {
-    return index_.find(rank_of(tag), [&](Slot slot) { return Form::equal(entries_[slot]->key, probe); });
+  /// The place of the key, be it removed in this batch.
+  [[nodiscard]] Place find(std::uint32_t tag, const Probe& probe) const {
+    return at(index_.find(rank_of(tag), [&](Slot slot) { return Form::equal(entries_[slot]->key, probe); }));
+  }
+  /// The place of what lies in a slot; nowhere for no_slot.
+  [[nodiscard]] TIDEMILL_INLINE Place at(Slot slot) const noexcept {
+    return slot == detail::no_slot ? Place{} : Place{entries_[slot], slot};
   }
 
-  // ---- a slot that `find` gave ----------------------------------------------------------------------------------------------
+  // ---- a place that is one --------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] TIDEMILL_INLINE bool exists(Slot slot) const noexcept { return !entries_[slot]->stamp.removed(); }
-  [[nodiscard]] const Probe& probe(Slot slot) const noexcept { return Form::probe_of(entries_[slot]->key); }
-  [[nodiscard]] View key(Slot slot) const noexcept { return Form::view(probe(slot)); }
-  [[nodiscard]] TIDEMILL_INLINE const S& state(Slot slot) const noexcept { return entries_[slot]->state; }
-  [[nodiscard]] Time last_touch(Slot slot) const noexcept { return entries_[slot]->stamp.time(); }
-  [[nodiscard]] std::uint8_t generation(Slot slot) const noexcept { return entries_[slot]->stamp.generation(); }
+  [[nodiscard]] TIDEMILL_INLINE bool exists(Place place) const noexcept { return !place.entry_->stamp.removed(); }
+  [[nodiscard]] const Probe& probe(Place place) const noexcept { return Form::probe_of(place.entry_->key); }
+  [[nodiscard]] View key(Place place) const noexcept { return Form::view(probe(place)); }
+  [[nodiscard]] TIDEMILL_INLINE const S& state(Place place) const noexcept { return place.entry_->state; }
+  [[nodiscard]] Time last_touch(Place place) const noexcept { return place.entry_->stamp.time(); }
+  [[nodiscard]] std::uint8_t generation(Place place) const noexcept { return place.entry_->stamp.generation(); }
 
   // ---- changes, between begin and the end of the batch ------------------------------------------------------------------------
 
@@ -132,43 +151,41 @@ class KeyedTable {
   void begin(Time t) noexcept { now_ = t; }
 
   /// Whether the log has the state before the batch already; if so, the state may be changed in place.
-  [[nodiscard]] TIDEMILL_INLINE bool is_saved(Slot slot) const noexcept {
-    const detail::Stamp stamp = entries_[slot]->stamp;
+  [[nodiscard]] TIDEMILL_INLINE bool is_saved(Place place) const noexcept {
+    const detail::Stamp stamp = place.entry_->stamp;
     return stamp.saved() && stamp.time() == now_;
   }
-  /// Pre: is_saved(slot) and exists(slot).
-  [[nodiscard]] TIDEMILL_INLINE S& saved_state(Slot slot) noexcept { return entries_[slot]->state; }
 
   /// Pre: the key is not there, and not removed in this batch either.
-  Slot insert(std::uint32_t tag, Probe&& probe, S&& state) {
+  Place insert(std::uint32_t tag, Probe&& probe, S&& state) {
     log_.reserve_one();
-    const Slot slot = place(tag, std::move(probe), std::move(state), now_);
-    entries_[slot]->stamp = entries_[slot]->stamp.changed(now_);
-    log_.emplace_back(slot, rank_of(tag), detail::Stamp{}, std::nullopt);
+    const Place placed = at(add(tag, std::move(probe), std::move(state), now_));
+    placed.entry_->stamp = placed.entry_->stamp.changed(now_);
+    log_.add([&] { return Change{placed.slot_, rank_of(tag), detail::Stamp{}, std::nullopt}; });
     ++size_;
-    return slot;
+    return placed;
   }
   /// Also gives a state to a key that this batch removed.
-  TIDEMILL_INLINE void assign(Slot slot, S&& state) {
-    Entry& entry = *entries_[slot];
-    save(slot, entry);
+  TIDEMILL_INLINE void assign(Place place, S&& state) {
+    Entry& entry = *place.entry_;
+    save(place);
     if (entry.stamp.removed()) ++size_;
     entry.state = std::move(state);
     entry.stamp = entry.stamp.changed(now_);
   }
   /// The key is used, and its state stays as it is.
-  TIDEMILL_INLINE void touch(Slot slot) {
-    Entry& entry = *entries_[slot];
+  TIDEMILL_INLINE void touch(Place place) {
+    Entry& entry = *place.entry_;
     if (entry.stamp.time() == now_) return;
-    touches_.emplace_back(slot, entry.stamp);
+    touches_.add([&] { return Touch{place.slot_, entry.stamp}; });
     entry.stamp = entry.stamp.touched(now_);
   }
-  /// Pre: exists(slot).
-  void remove(Slot slot) {
-    Entry& entry = *entries_[slot];
-    removed_.push_back({slot, rank_of(tag_of(Form::probe_of(entry.key)))});
+  /// Pre: exists(place).
+  void remove(Place place) {
+    Entry& entry = *place.entry_;
+    removed_.push_back({place.slot_, rank_of(tag_of(Form::probe_of(entry.key)))});
     try {
-      save(slot, entry);
+      save(place);
     } catch (...) {
       removed_.pop_back();
       throw;
@@ -180,7 +197,7 @@ class KeyedTable {
   // ---- the end of a batch -----------------------------------------------------------------------------------------------------
 
   /// The slots that the batch changed, new and removed ones included, and those that it only touched. Some may be in both.
-  [[nodiscard]] const detail::SteppedList<Change>& changes() const noexcept { return log_; }
+  [[nodiscard]] const detail::ChunkedList<Change>& changes() const noexcept { return log_; }
   template <class See>
   void for_each_touch(See&& see) const {
     for (std::size_t i = 0; i < touches_.size(); ++i) see(touches_[i].slot);
@@ -189,7 +206,7 @@ class KeyedTable {
   template <class See>
   void for_each_removed(See&& see) const {
     for (const Removed& removed : removed_) {
-      if (!exists(removed.slot)) see(probe(removed.slot));
+      if (!exists(at(removed.slot))) see(probe(at(removed.slot)));
     }
   }
 
@@ -241,7 +258,7 @@ class KeyedTable {
 
   /// Adds a key that comes from elsewhere. Pre: it is not there.
   void restore(std::uint32_t tag, Probe&& probe, S&& state, Time last_touch) {
-    place(tag, std::move(probe), std::move(state), last_touch);
+    add(tag, std::move(probe), std::move(state), last_touch);
     ++size_;
   }
 
@@ -251,11 +268,11 @@ class KeyedTable {
   /// Slots are numbered from 0 to this; some may be free.
   [[nodiscard]] Slot slots() const noexcept { return slots_; }
   [[nodiscard]] bool is_free(Slot slot) const noexcept { return entries_[slot]->stamp.time() == free_time; }
-  /// Calls `see(slot)` for every key that has a state, in the order of keys. `see` may assign, touch and remove.
+  /// Calls `see(place)` for every key that has a state, in the order of keys. `see` may assign, touch and remove.
   template <class See>
   void for_each(See&& see) const {
     index_.for_each([&](Slot slot) {
-      if (exists(slot)) see(slot);
+      if (const Place place = at(slot); exists(place)) see(place);
     });
   }
   /// What `for_each` goes by: keys ascend by this.
@@ -271,7 +288,7 @@ class KeyedTable {
 
  private:
   struct Entry {
-    Entry() noexcept {}  // NOLINT(modernize-use-equals-default): `place` makes the rest
+    Entry() noexcept {}  // NOLINT(modernize-use-equals-default): `add` makes the rest
     ~Entry() {}          // NOLINT(modernize-use-equals-default): `end` does the opposite
     detail::Stamp stamp;
     union {
@@ -297,13 +314,14 @@ class KeyedTable {
     return detail::TagIndex::rank_of(tag);
   }
 
-  TIDEMILL_INLINE void save(Slot slot, Entry& entry) {
-    if (entry.stamp.saved() && entry.stamp.time() == now_) return;
+  TIDEMILL_INLINE void save(Place place) {
+    if (is_saved(place)) return;
+    Entry& entry = *place.entry_;
     log_.reserve_one();  // before the state is moved away
-    log_.emplace_back(slot, std::uint32_t{0}, entry.stamp, std::optional<S>{std::move(entry.state)});
+    log_.add([&] { return Change{place.slot_, 0, entry.stamp, std::optional<S>{std::move(entry.state)}}; });
   }
 
-  Slot place(std::uint32_t tag, Probe&& probe, S&& state, Time t) {
+  Slot add(std::uint32_t tag, Probe&& probe, S&& state, Time t) {
     Stored key = Form::keep(std::move(probe));
     const bool reused = free_ != detail::no_slot;
     const Slot slot = reused ? free_ : slots_;
@@ -352,15 +370,15 @@ class KeyedTable {
     }
   }
 
-  detail::SteppedStorage<Entry> entries_;
+  detail::ChunkedStorage<Entry> entries_;
   detail::TagIndex index_;
   Slot slots_ = 0;               // slots that were ever used
   Slot free_ = detail::no_slot;  // the first free one
   std::size_t size_ = 0;         // keys that have a state
   Time now_;                     // of the batch, or the last one
 
-  detail::SteppedList<Change> log_;     // of this batch [KT1]
-  detail::SteppedList<Touch> touches_;  // likewise
+  detail::ChunkedList<Change> log_;     // of this batch [KT1]
+  detail::ChunkedList<Touch> touches_;  // likewise
   std::vector<Removed> removed_;        // likewise; a slot may be here and have come back
   std::vector<Gone> gone_;              // room for what `commit` hands out
 };

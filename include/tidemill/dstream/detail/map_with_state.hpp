@@ -75,6 +75,7 @@ class MapWithStateSteps final
 
  private:
   using Table = typename Store::Table;
+  using Place = typename Table::Place;
   using Form = TableKey<K>;
   using Record = KeyedRecord<typename Table::Probe, V>;
   static constexpr std::size_t block_records = 64;
@@ -85,16 +86,28 @@ class MapWithStateSteps final
     Worker(const MapWithStateSteps& steps, std::size_t partition, Time t, std::vector<Out>& out, Arena& arena)
         : steps_{steps}, partition_{steps.store_->partition(partition)}, time_{t}, out_{out}, arena_{arena} {}
 
-    void work(std::span<Record> records) {
-      for (; records.size() > block_records; records = records.subspan(block_records)) {
-        block(records.first(block_records));
+    /// Asks for the part of the index that a record needs, some time before `work_block`.
+    TIDEMILL_INLINE void expect(const Record& record) const noexcept { partition_.table.prefetch(record.tag); }
+    /// Pre: at most block_records.
+    void work_block(std::span<Record> records) {
+      Table& table = partition_.table;
+      for (std::size_t i = 0; i < records.size(); ++i) candidates_[i] = table.candidate(records[i].tag);
+      for (std::size_t i = 0; i < records.size(); ++i) {
+        one(table, records[i], table.find_from(candidates_[i], records[i].tag, records[i].key));
       }
-      block(records);
+    }
+    void work(std::span<Record> records) {
+      while (!records.empty()) {
+        const auto block = records.first(std::min(block_records, records.size()));
+        for (const Record& record : block) expect(record);
+        work_block(block);
+        records = records.subspan(block.size());
+      }
     }
     void time_out(Time limit) {
-      partition_.expire(limit, [&](Slot slot) {
-        const auto& key = partition_.table.key(slot);
-        call_.begin_timeout(&key, &partition_.table.state(slot));
+      partition_.expire(limit, [&](auto place) {
+        const auto& key = partition_.table.key(place);
+        call_.begin_timeout(&key, &partition_.table.state(place));
         call(key, nullptr);
         call_.end_timeout();
       });
@@ -103,28 +116,20 @@ class MapWithStateSteps final
    private:
     using Shown = std::remove_cvref_t<typename Form::View>;
 
-    void block(std::span<Record> records) {
-      Table& table = partition_.table;
-      std::array<Slot, block_records> candidates;
-      for (const Record& record : records) table.prefetch(record.tag);
-      for (std::size_t i = 0; i < records.size(); ++i) candidates[i] = table.candidate(records[i].tag);
-      for (std::size_t i = 0; i < records.size(); ++i) one(table, records[i], candidates[i]);
-    }
-    TIDEMILL_INLINE void one(Table& table, Record& record, Slot candidate) {
-      const Slot slot = table.find_from(candidate, record.tag, record.key);
-      const bool there = slot != no_slot && table.exists(slot);
+    TIDEMILL_INLINE void one(Table& table, Record& record, Place place) {
+      const bool there = place && table.exists(place);
       const auto& key = Form::view(record.key);
-      call_.begin(&key, there ? &table.state(slot) : nullptr, there && table.is_saved(slot));
+      call_.begin(&key, there ? &table.state(place) : nullptr, there && table.is_saved(place));
       call(key, &record.value);
       if (call_.unchanged()) {
-        if (there && steps_.timeouts_.idle) table.touch(slot);
+        if (there && steps_.timeouts_.idle) table.touch(place);
       } else if (call_.removed()) {
-        if (there) table.remove(slot);
+        if (there) table.remove(place);
       } else if (S* const fresh = call_.fresh()) {
-        if (slot == no_slot) {
-          table.insert(record.tag, std::move(record.key), std::move(*fresh));
+        if (place) {
+          table.assign(place, std::move(*fresh));
         } else {
-          table.assign(slot, std::move(*fresh));
+          table.insert(record.tag, std::move(record.key), std::move(*fresh));
         }
       }
     }
@@ -155,6 +160,7 @@ class MapWithStateSteps final
     std::vector<Out>& out_;
     Arena& arena_;
     StateCall<S> call_{std::type_identity<Shown>{}};
+    std::array<Place, block_records> candidates_;
   };
 
   void take(Step& step) override {
@@ -218,26 +224,21 @@ class MapWithStateSteps final
 
   // The fused loop of one partition, by the block.
   void feed(const In& input, std::size_t partition, Worker& worker) const {
+    Arena texts;
     std::vector<Record> block;
     block.reserve(block_records);
-    Arena texts;
     run_chain(input, partition, [&](auto&& record) TIDEMILL_INLINE_LAMBDA {
-      Record next = staged(std::forward<decltype(record)>(record), texts);
-      if constexpr (!keys_stay) {
-        if (Form::is_far(next.key)) [[unlikely]] {  // it looks at a temporary: it cannot wait
-          worker.work(block);
-          block.clear();
-          worker.work(std::span{&next, 1});
-          return;
-        }
-      }
-      block.push_back(std::move(next));
-      if (block.size() == block_records) {
-        worker.work(block);
+      block.push_back(staged(std::forward<decltype(record)>(record), texts));
+      worker.expect(block.back());
+      bool full = block.size() == block_records;
+      if constexpr (!keys_stay)
+        full = full || Form::is_far(block.back().key);  // it looks at a temporary: it cannot wait
+      if (full) {
+        worker.work_block(block);
         block.clear();
       }
     });
-    worker.work(block);
+    worker.work_block(block);
   }
   template <class R>
   TIDEMILL_INLINE static Record staged(R&& record, [[maybe_unused]] Arena& texts) {

@@ -45,16 +45,6 @@ namespace detail {
 
 [[noreturn]] TIDEMILL_API void throw_state_forgotten(const std::string& op, Time t);
 
-/// Whether the batch of t was that of an earlier run, which this one continues.
-template <class Engine>
-[[nodiscard]] bool is_of_earlier_run(const Engine& engine, Time t) {
-  if constexpr (requires { engine.resumed_from(); }) {
-    return t <= engine.resumed_from();
-  } else {
-    return false;
-  }
-}
-
 // ---- steps ------------------------------------------------------------------------------------------------------------------
 
 /// The steps that are due, and whoever waits for them.
@@ -237,10 +227,10 @@ void begin_with(KeyedStore<K, S>& store, const Initial& initial) {
       auto probe = TableKey<K>::probe(key);
       const std::uint32_t tag = Table::tag_of(probe);
       Table& table = store.partition(partition_of_tag(tag, store.partitions())).table;
-      if (const Slot slot = table.find(tag, probe); slot == no_slot) {
-        table.insert(tag, std::move(probe), S(state));
+      if (const auto place = table.find(tag, probe)) {
+        table.assign(place, S(state));
       } else {
-        table.assign(slot, S(state));
+        table.insert(tag, std::move(probe), S(state));
       }
     });
   }
@@ -308,7 +298,7 @@ class StatefulNode final : public StreamNode<typename Steps::Out> {
  protected:
   [[nodiscard]] Batch<Out> compute(Time t) override {
     auto scope = this->engine()->scope_of(t);
-    if (is_of_earlier_run(*this->engine(), t)) {
+    if (t <= this->engine()->resumed_from()) {  // an earlier run had it
       return Batch<Out>{std::make_shared<const VectorNode<Out>>(std::move(scope), std::vector<Out>{}, 1)};
     }
     auto step = step_at(t);
@@ -359,7 +349,7 @@ class SnapshotsNode final : public StreamNode<std::pair<K, S>> {
  protected:
   [[nodiscard]] Batch<Out> compute(Time t) override {
     auto scope = this->engine()->scope_of(t);
-    if (is_of_earlier_run(*this->engine(), t)) {
+    if (t <= this->engine()->resumed_from()) {  // an earlier run had it
       return Batch<Out>{std::make_shared<const VectorNode<Out>>(std::move(scope), std::vector<Out>{}, 1)};
     }
     static_cast<void>(main_->batch_at(t));

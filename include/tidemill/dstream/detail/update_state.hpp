@@ -90,6 +90,7 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
 
  private:
   using Table = typename Store::Table;
+  using Place = typename Table::Place;
   using Form = TableKey<K>;
   using Groups = std::span<const std::pair<InKey, std::vector<V>>>;
   using Update = StateUpdate<K, V, S>;
@@ -119,7 +120,7 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
         const std::size_t count = std::min(block, groups.size() - from);
         std::vector<typename Table::Probe> keys;
         std::array<std::uint32_t, block> tags;
-        std::array<Slot, block> candidates;
+        std::array<Place, block> candidates;
         keys.reserve(count);
         for (std::size_t i = 0; i < count; ++i) {
           keys.push_back(Form::probe(groups[from + i].first));
@@ -128,17 +129,17 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
         }
         for (std::size_t i = 0; i < count; ++i) candidates[i] = table.candidate(tags[i]);
         for (std::size_t i = 0; i < count; ++i) {
-          const Slot slot = table.find_from(candidates[i], tags[i], keys[i]);
-          if (slot == no_slot) {
-            fresh_.push_back(from + i);
+          if (const Place place = table.find_from(candidates[i], tags[i], keys[i])) {
+            of_slot_[place.slot()] = static_cast<std::uint32_t>(from + i);
           } else {
-            of_slot_[slot] = static_cast<std::uint32_t>(from + i);
+            fresh_.push_back(from + i);
           }
         }
       }
     }
-    [[nodiscard]] const std::vector<V>& of(Slot slot) const {
-      return of_slot_[slot] == none ? no_values_ : groups_[of_slot_[slot]].second;
+    [[nodiscard]] const std::vector<V>& of(Place place) const {
+      const std::uint32_t group = of_slot_[place.slot()];
+      return group == none ? no_values_ : groups_[group].second;
     }
     /// Calls `see(key, values)` for keys that have no state.
     template <class See>
@@ -156,12 +157,12 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
 
   void update(Table& table, Groups groups, Time t) const {
     const Values values{table, groups};
-    table.for_each([&](Slot slot) {
-      std::optional<S> after = Call::invoke(f_, t, table.key(slot), values.of(slot), &table.state(slot));
+    table.for_each([&](Place place) {
+      std::optional<S> after = Call::invoke(f_, t, table.key(place), values.of(place), &table.state(place));
       if (!after) {
-        table.remove(slot);
+        table.remove(place);
       } else {
-        assign(table, slot, *std::move(after));
+        assign(table, place, *std::move(after));
       }
     });
     values.for_each_new([&](const InKey& key, const std::vector<V>& came) {
@@ -174,11 +175,11 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
   }
 
   // A state that is equal to the one before counts as unchanged.
-  static void assign(Table& table, Slot slot, S&& state) {
+  static void assign(Table& table, Place place, S&& state) {
     if constexpr (compares<S>()) {
-      if (table.exists(slot) && table.state(slot) == state) return;
+      if (table.exists(place) && table.state(place) == state) return;
     }
-    table.assign(slot, std::move(state));
+    table.assign(place, std::move(state));
   }
 
   // The function may give back other keys than it was shown, so nothing is changed until all partitions have been asked.
@@ -195,20 +196,20 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
         const std::uint32_t tag = Table::tag_of(probe);
         const std::size_t q = partition_of_tag(tag, partitions());
         Table& table = store_->partition(q).table;
-        Slot slot = table.find(tag, probe);
-        if (slot == no_slot) {
-          slot = table.insert(tag, std::move(probe), std::move(state));
+        Place place = table.find(tag, probe);
+        if (place) {
+          assign(table, place, std::move(state));
         } else {
-          assign(table, slot, std::move(state));
+          place = table.insert(tag, std::move(probe), std::move(state));
         }
-        if (slot >= seen[q].size()) seen[q].resize(slot + std::size_t{1});
-        seen[q][slot] = true;
+        if (place.slot() >= seen[q].size()) seen[q].resize(table.slots());
+        seen[q][place.slot()] = true;
       }
     }
     for (std::size_t q = 0; q < partitions(); ++q) {
       Table& table = store_->partition(q).table;
-      table.for_each([&](Slot slot) {
-        if (slot >= seen[q].size() || !seen[q][slot]) table.remove(slot);
+      table.for_each([&](Place place) {
+        if (place.slot() >= seen[q].size() || !seen[q][place.slot()]) table.remove(place);
       });
     }
   }
@@ -217,7 +218,9 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
     std::vector<Update> updates;
     std::deque<typename Table::Probe> keys;  // that the table does not have; they stay where they are
     updates.reserve(table.size());
-    table.for_each([&](Slot slot) { updates.push_back(Update{table.key(slot), values.of(slot), &table.state(slot)}); });
+    table.for_each([&](Place place) {
+      updates.push_back(Update{table.key(place), values.of(place), &table.state(place)});
+    });
     values.for_each_new([&](const InKey& key, const std::vector<V>& came) {
       updates.push_back(Update{Form::view(keys.emplace_back(Form::probe(key))), came, nullptr});
     });
