@@ -29,6 +29,8 @@ TARGETS = [
     ("batch_interval", r"on_arrival", "beyond_bare_p50_us", "<=", 30, "a lone record through `on_arrival` beyond a bare hand-off, p50, µs"),
     ("batch_interval", r"on_arrival", "beyond_bare_p99_us", "<=", 200, "the same, p99, µs"),
     ("window", r"per_second:1000000/slide_ms:60$", "vs_60s", ">=", 0.6, "a window of 60 s that slides every 60 ms, against every 60 s"),
+    ("state", r"", "vs_flat", ">=", 0.5, "updates of state by `map_with_state`, against a bare flat table"),
+    ("state", r"", "bytes_per_key_ratio", "<=", 1.8, "memory of a state, over the bytes of key and state"),
     ("socket", r"", "vs_hand", ">=", 0.5, "lines from a socket, against `recv` and `memchr`"),
     ("idle", r"", "kib_per_context", "<=", 1024, "memory of an idle context, KiB"),
     ("idle", r"", "busiest_thread_percent", "<=", 1, "busiest thread of 100 idle contexts, % of a core"),
@@ -95,6 +97,18 @@ SECTIONS = {
             ("records_per_second", "records/s"),
             ("longest_batch_us", "longest batch, µs"),
             ("memory_kib", "memory, KiB"),
+        ],
+    ),
+    "state": (
+        "State",
+        "Batches of updates through `map_with_state`, beside the same updates of a bare `boost::unordered_flat_map`, which cannot "
+        "roll back, expire or be saved. Keys of 8 bytes (`numbers`), 8 to 15 (`texts`) and 16 (`pairs`), states of 24.",
+        [
+            ("ns_per_update", "Tidemill, ns"),
+            ("flat_ns_per_update", "flat table, ns"),
+            ("vs_flat", "vs_flat"),
+            ("bytes_per_key", "bytes a key"),
+            ("bytes_per_key_ratio", "bytes_per_key_ratio"),
         ],
     ),
     "socket": (
