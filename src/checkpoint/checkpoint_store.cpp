@@ -102,7 +102,7 @@ struct CheckpointStore::Impl {
     const bool there = fs->exists(directory);
     const FsKind kind = fs->kind(there ? directory : parent_path(directory));
     if (!kind.safe && !options.allow_unsafe_filesystem) fail_unsafe("it is on a file system of the kind " + kind.name);
-    if (!there && fs->make_directory(directory)) fs->sync_directory(parent_path(directory));
+    if (!there) fs->make_directory(directory);
     const std::string lock_path = join_path(directory, lock_name);
     lock = fs->lock(lock_path, holder_text());
     if (!lock) fail_in_use(*fs, directory, lock_path);
@@ -164,6 +164,8 @@ struct CheckpointStore::Impl {
 
   // The file META comes last: without it there is no checkpoint.
   void create() {
+    // The directory was made just now, or by a process that did not get further.
+    fs->sync_directory(parent_path(directory));
     const CheckpointId id = fs->random_id();
     for (const std::string& name : fs->list(directory)) {
       if (number_of(name, "plan", ".log") || number_of(name, "commit", ".log"))

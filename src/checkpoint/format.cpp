@@ -50,9 +50,9 @@ struct FrameHead {
         check{get<std::uint16_t>(at + 22)},
         expected{check_of(at)} {}
 
-  // Never 0, nor one flipped bit away from it: 0 is what was not written.
+  // The last byte is never 0, nor one flipped bit away from it: 0 is what was not written.
   static std::uint16_t check_of(const char* at) {
-    return static_cast<std::uint16_t>(crc32c(bytes_of({at + 4, 18})) | 0x8001U);
+    return static_cast<std::uint16_t>(crc32c(bytes_of({at + 4, 18})) | 0xC000U);
   }
 
   [[nodiscard]] bool is_type() const noexcept {
@@ -259,7 +259,7 @@ bool is_torn(const FsReader& file, std::uint64_t offset, std::uint64_t end) {
   char bytes[frame_header_bytes];
   if (read_twice(file, offset, std::as_writable_bytes(std::span{bytes})) < sizeof bytes) return true;
   const FrameHead head{bytes};
-  if (head.check == 0) return true;  // a write that ended within the header
+  if (bytes[frame_header_bytes - 1] == 0) return true;  // a write that ended within the header
   if (head.check != head.expected || !head.plausible(end - offset)) return false;
   const std::uint64_t size = frame_bytes(head.length);
   if (sector_is_missing(size)) return true;

@@ -42,7 +42,8 @@ class Loader {
   bool read_meta() {
     const std::string path = join_path(directory_, meta_name);
     if (std::binary_search(names_.begin(), names_.end(), meta_name)) {
-      const std::string bytes = fs_.read_all(path, 4096);
+      std::string bytes(file_header_bytes + 1, '\0');
+      bytes.resize(read_twice(*fs_.read(path), 0, std::as_writable_bytes(std::span{bytes})));
       const FileHeader header = decode_header(bytes, path, options_.checks);
       if (header.kind != FileKind::meta || bytes.size() != file_header_bytes)
         fail_damaged(path, 0, "it is a file of another kind");
@@ -78,9 +79,18 @@ class Loader {
     std::size_t next = 0;
     for (bool found = false; !found && next < numbers.size(); ++next) {
       const std::string path = snapshot_path(numbers[next]);
+      std::optional<SnapshotFile> snapshot;
       try {
-        SnapshotFile snapshot = verify_snapshot(fs_, path, numbers[next], image_.id, options_.checks);
-        found = read_commits(&snapshot);
+        snapshot = verify_snapshot(fs_, path, numbers[next], image_.id, options_.checks);
+      } catch (const StateError& error) {
+        if (error.code() == "newer_format") throw;
+        image_.warnings.push_back(error.what());
+        if (!first_error) first_error = error;
+      } catch (const FsError& error) {
+        image_.warnings.push_back(error.what());
+      }
+      if (snapshot) {
+        found = read_commits(&*snapshot);
         if (found) {
           image_.source.snapshot = std::move(snapshot);
           continue;
@@ -88,13 +98,6 @@ class Loader {
         if (!image_.commit_scan.end_was_cut)
           fail_damaged(path, 0, "the snapshot holds batches that the commit log does not have");
         image_.warnings.push_back(path + ": the snapshot holds the commit that is left out; it is not used");
-      } catch (const StateError& error) {
-        if (error.code() != "checkpoint_damaged" || error.context().op != path) throw;
-        image_.warnings.push_back(error.what());
-        if (!first_error) first_error = error;
-      } catch (const FsError& error) {
-        if (error.path() != path) throw;
-        image_.warnings.push_back(error.what());
       }
       image_.unusable.push_back(path);
     }
@@ -133,15 +136,12 @@ class Loader {
     ScanOptions options;
     options.base = snapshot != nullptr ? snapshot->head.position.segment : 1;
     options.damaged_end = DamagedEnd::cut;
-    bool continued = snapshot == nullptr;
+    if (snapshot != nullptr) options.landmark = snapshot->head.position;
     std::uint32_t plan_chain = 0;
     const LogPlace place = commit_place(fs_, directory_, image_.id, options_.checks);
     LogScan scan = scan_log(
         place, options,
         [&](std::uint64_t segment, const Frame& frame) {
-          const std::uint64_t end = frame.offset + frame_bytes(frame.payload.size());
-          if (snapshot != nullptr && snapshot->head.position == LogPosition{segment, end, frame.chain})
-            continued = true;
           if (frame.type != FrameType::commit) return;
           if (frame.first) {
             if (frame.payload.size() < 4) fail_damaged(place.path(segment), frame.offset, "a commit without a head");
@@ -155,7 +155,7 @@ class Loader {
         },
         [] {});
     image_.commit_scan = std::move(scan);
-    if (!continued) return false;
+    if (snapshot != nullptr && !image_.commit_scan.found_landmark) return false;
     image_.source.log = image_.commit_scan.extents;
     if (snapshot != nullptr) {
       const SnapshotHead& head = snapshot->head;

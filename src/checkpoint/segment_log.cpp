@@ -198,7 +198,11 @@ LogScan scan_log(const LogPlace& place, const ScanOptions& options,
           }
           continue;
         }
-        if (within && !frame.first && frame.type != FrameType::begin) continue;
+        if (options.landmark == LogPosition{segment, frames.offset(), frame.chain}) scan.found_landmark = true;
+        if (within && !frame.first && frame.type != FrameType::begin) {
+          if (frame.last) scan.end = {segment, frames.offset(), frames.chain()};
+          continue;
+        }
         within = false;
         const bool fits = frame.first ? !in_record : in_record && frame.type == type && frame.stamp == stamp;
         if (!fits || frame.type == FrameType::begin) {

@@ -66,6 +66,7 @@ struct LogScan {
   std::vector<std::uint64_t> leftovers;  // behind the last segment of the log and not unused, descending
   std::vector<std::string> warnings;
   bool end_was_cut = false;  // damage that no crash explains
+  bool found_landmark = false;
 };
 
 struct ScanOptions {
@@ -73,6 +74,8 @@ struct ScanOptions {
   DamagedEnd damaged_end = DamagedEnd::refuse;
   /// Damage before the last segment is not an error: the log goes on in the next segment, and `on_gap` is called.
   bool allow_gaps = false;
+  /// A place behind a frame, to be looked for.
+  LogPosition landmark;
 };
 
 /// Verifies the log. `visit` gets all frames but those at the beginning of segments, also of a record that turns out to have

@@ -404,6 +404,9 @@ class Printer {
 
 }  // namespace
 
+void detail::append_json_text(std::string& out, std::string_view text) { append_text(out, text); }
+void detail::append_json_hex(std::string& out, std::string_view bytes) { append_hex(out, bytes); }
+
 CodecLayout::CodecLayout(std::string_view words) : root_{std::make_unique<Node>(Parser{words}.all())} {}
 CodecLayout::CodecLayout(CodecLayout&&) noexcept = default;
 CodecLayout& CodecLayout::operator=(CodecLayout&&) noexcept = default;

@@ -295,6 +295,13 @@ class RealFs final : public Fs {
     return std::make_unique<RealLock>(std::move(fd));
   }
 
+  bool is_locked(const std::string& path) override {
+    const Descriptor fd = open_path(path, O_RDONLY, "open");
+    if (uninterrupted([&] { return ::flock(fd.get(), LOCK_SH | LOCK_NB); }) == 0) return false;
+    if (errno == EWOULDBLOCK) return true;
+    throw FsError("look at the lock of", path, errno);
+  }
+
   FsKind kind(const std::string& path) override {
     struct statfs status {};
     if (uninterrupted([&] { return ::statfs(path.c_str(), &status); }) != 0) throw FsError("look at", path, errno);

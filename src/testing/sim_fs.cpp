@@ -599,6 +599,12 @@ std::unique_ptr<FsLock> SimFs::lock(const std::string& path, std::string_view ho
   return std::make_unique<SimLock>(impl_, path, number);
 }
 
+bool SimFs::is_locked(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("is_locked", path);
+  return impl_->locks.contains(path);
+}
+
 FsKind SimFs::kind(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
   impl_->look("kind", path);

@@ -41,6 +41,11 @@ namespace detail {
 /// The name of a type for people, without what would end a layout early.
 [[nodiscard]] TIDEMILL_API std::string type_name(const std::type_info& type);
 
+/// Appends a JSON string, or {"hex":"…"} when the text is not UTF-8.
+TIDEMILL_API void append_json_text(std::string& out, std::string_view text);
+/// Appends {"hex":"…"}.
+TIDEMILL_API void append_json_hex(std::string& out, std::string_view bytes);
+
 template <class... Parts>
 struct Around {};
 

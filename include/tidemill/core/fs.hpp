@@ -116,6 +116,9 @@ class TIDEMILL_API Fs {
   /// process or another; the file then says who. Does not wait.
   [[nodiscard]] virtual std::unique_ptr<FsLock> lock(const std::string& path, std::string_view holder) = 0;
 
+  /// Whether somebody holds the lock of a file now. Changes nothing, but who asks at the same instant may find it held by this.
+  [[nodiscard]] virtual bool is_locked(const std::string& path) = 0;
+
   [[nodiscard]] virtual FsKind kind(const std::string& path) = 0;
   /// Bytes that this user may still write there.
   [[nodiscard]] virtual std::uint64_t free_space(const std::string& path) = 0;

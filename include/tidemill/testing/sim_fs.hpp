@@ -105,6 +105,7 @@ class TIDEMILL_API SimFs final : public Fs {
   bool exists(const std::string& path) override;
   std::vector<std::string> list(const std::string& path) override;
   std::unique_ptr<FsLock> lock(const std::string& path, std::string_view holder) override;
+  bool is_locked(const std::string& path) override;
   FsKind kind(const std::string& path) override;
   std::uint64_t free_space(const std::string& path) override;
   std::array<std::byte, 16> random_id() override;

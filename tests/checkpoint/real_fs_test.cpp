@@ -1,0 +1,258 @@
+// The store on the file system of the machine: locks between processes, a full disk, directories that cannot be written.
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/harness.hpp"
+
+namespace {
+
+using namespace tidemill_test;
+
+class RealCheckpoint : public testing::Test {
+ protected:
+  RealCheckpoint() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "tidemill-checkpoint-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary directory");
+    parent_ = pattern;
+    directory_ = pattern + "/checkpoint";
+  }
+  ~RealCheckpoint() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(parent_, ignored);
+  }
+
+  static CheckpointOptions options() {
+    CheckpointOptions options = small_options(nullptr);
+    options.min_free_bytes = 0;
+    return options;
+  }
+
+  std::string parent_;
+  std::string directory_;
+};
+
+std::string code_of_open(const std::string& directory, const CheckpointOptions& options) {
+  try {
+    CheckpointStore store{directory, options};
+    return "";
+  } catch (const StateError& error) {
+    return error.code();
+  }
+}
+
+TEST_F(RealCheckpoint, AProgramOfManyLivesFindsItsState) {
+  Program program;
+  program.directory = directory_;
+  program.batches = 60;
+  program.batches_of_a_life = 17;
+  program.adjust = [](CheckpointOptions& options) { options.min_free_bytes = 0; };
+  program.run(nullptr);
+  EXPECT_EQ(program.truth.committed, 60);
+}
+
+TEST_F(RealCheckpoint, ThreadsMakeSnapshotsWhileBatchesGoOn) {
+  States expected;
+  CheckpointOptions threaded = options();
+  threaded.writer = CheckpointOptions::Writer::background;
+  {
+    CheckpointStore store{directory_, threaded};
+    store.begin_run(run_record());
+    for (int batch = 1; batch <= 400; ++batch) {
+      BatchPlan plan;
+      plan.time = time_at(batch);
+      store.plan(plan);
+      const auto changes = changes_of(batch, "p");
+      apply_changes(expected, changes);
+      store.commit(time_at(batch), commits_of(changes));
+    }
+    store.sync();
+    store.take_snapshot();
+    EXPECT_EQ(store.statistics().snapshot_failures, 0U) << store.statistics().last_failure;
+  }
+  CheckpointStore store{directory_, threaded};
+  EXPECT_EQ(states_in(store), expected);
+}
+
+TEST_F(RealCheckpoint, ASecondStoreInTheSameProcessIsRefused) {
+  CheckpointStore store{directory_, options()};
+  EXPECT_EQ(code_of_open(directory_, options()), "checkpoint_in_use");
+}
+
+// Another process, started anew, so that nothing is inherited but what it is told.
+TEST_F(RealCheckpoint, AnotherProcessIsRefusedWithinASecondNamingTheHolder) {
+  { CheckpointStore store{directory_, options()}; }
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(ready[1], 1);
+    // flock(1) takes the same kind of lock, so that a stranger stands for another store.
+    ::execlp("flock", "flock", "-n", "-F", (directory_ + "/LOCK").c_str(), "sh", "-c", "echo held; exec sleep 60",
+             nullptr);
+    ::_exit(127);
+  }
+  ::close(ready[1]);
+  char byte = 0;
+  const bool held = ::read(ready[0], &byte, 1) == 1;
+  ::close(ready[0]);
+  if (held) {
+    const auto before = std::chrono::steady_clock::now();
+    EXPECT_EQ(code_of_open(directory_, options()), "checkpoint_in_use");
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds{1});
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  if (!held) GTEST_SKIP() << "the program flock is not installed";
+  EXPECT_EQ(code_of_open(directory_, options()), "");  // the lock went with its holder
+}
+
+TEST_F(RealCheckpoint, TheLockOfAKilledOwnerStaysWithTheChildThatItForked) {
+  int ready[2];
+  int end[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  ASSERT_EQ(::pipe(end), 0);
+  const pid_t owner = ::fork();
+  if (owner == 0) {
+    const CheckpointStore store{directory_, options()};  // never destroyed: the process is killed
+    if (::fork() == 0) {
+      char byte;
+      ::close(end[1]);
+      static_cast<void>(::read(end[0], &byte, 1));
+      ::_exit(0);
+    }
+    static_cast<void>(::write(ready[1], "r", 1));
+    ::pause();
+    ::_exit(0);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  ::kill(owner, SIGKILL);
+  ::waitpid(owner, nullptr, 0);
+  try {
+    CheckpointStore store{directory_, options()};
+    ADD_FAILURE();
+  } catch (const StateError& error) {
+    EXPECT_EQ(error.code(), "checkpoint_in_use");
+    EXPECT_THAT(error.what(), testing::HasSubstr("process " + std::to_string(owner)));
+    EXPECT_THAT(error.what(), testing::HasSubstr("a process that it forked holds the lock"));
+  }
+  ::close(end[0]);
+  ::close(end[1]);  // the child ends
+  ::close(ready[0]);
+  ::close(ready[1]);
+  std::string code;
+  do {
+    code = code_of_open(directory_, options());
+  } while (code == "checkpoint_in_use");
+  EXPECT_EQ(code, "");
+}
+
+TEST_F(RealCheckpoint, KilledProcessesLoseNothingThatWasDurable) {
+  for (int life = 0; life < 20; ++life) {
+    int durable[2];
+    ASSERT_EQ(::pipe(durable), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      try {
+        CheckpointStore store{directory_, options()};
+        int batch = store.last_committed() ? batch_at(store.last_committed()->time) : 0;
+        store.drop_uncommitted();
+        store.begin_run(run_record());
+        for (;;) {
+          ++batch;
+          BatchPlan plan;
+          plan.time = time_at(batch);
+          store.plan(plan);
+          store.commit(time_at(batch), commits_of(changes_of(batch, "p")));
+          static_cast<void>(::write(durable[1], &batch, sizeof batch));
+          store.maintain();
+        }
+      } catch (...) {
+      }
+      ::_exit(1);
+    }
+    ::close(durable[1]);
+    int last = 0;
+    int batch = 0;
+    const int batches = 3 + life * 2;
+    for (int i = 0; i < batches && ::read(durable[0], &batch, sizeof batch) == sizeof batch; ++i) last = batch;
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    while (::read(durable[0], &batch, sizeof batch) == sizeof batch) last = batch;
+    ::close(durable[0]);
+    CheckpointStore store{directory_, options()};
+    ASSERT_TRUE(store.last_committed());
+    const int committed = batch_at(store.last_committed()->time);
+    ASSERT_GE(committed, last);
+    ASSERT_LE(committed, last + 1);
+    EXPECT_TRUE(store.warnings().empty());
+    States expected;
+    for (int i = 1; i <= committed; ++i) apply_changes(expected, changes_of(i, "p"));
+    std::erase_if(expected, [](const auto& state) { return state.second.empty(); });
+    ASSERT_EQ(states_in(store), expected);
+  }
+}
+
+TEST_F(RealCheckpoint, WhatCannotBeWrittenIsRefusedAtTheStart) {
+  EXPECT_EQ(code_of_open(parent_ + "/no/such/parent", options()), "not_found");
+  ::close(::creat((parent_ + "/file").c_str(), 0600));
+  EXPECT_EQ(code_of_open(parent_ + "/file", options()), "not_found");
+}
+
+TEST_F(RealCheckpoint, ADirectoryWithoutPermissionIsRefusedAtTheStart) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write anywhere, so that permissions are not tested";
+  std::filesystem::create_directory(parent_ + "/d");
+  std::filesystem::permissions(parent_ + "/d", std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+  EXPECT_EQ(code_of_open(parent_ + "/d", options()), "permission_denied");
+}
+
+TEST_F(RealCheckpoint, AFullDiskIsAnErrorAndTheSameBatchGoesThroughLater) {
+  const std::string mount = parent_ + "/small";
+  std::filesystem::create_directory(mount);
+  if (::mount("none", mount.c_str(), "tmpfs", 0, "size=256k") != 0)
+    GTEST_SKIP() << "this process may not mount a small file system, so that a disk that is really full is not tested";
+  {
+    CheckpointStore store{mount + "/checkpoint", options()};
+    store.begin_run(run_record());
+    const int filler = ::creat((mount + "/filler").c_str(), 0600);
+    const std::string bytes(4096, 'f');
+    while (::write(filler, bytes.data(), bytes.size()) > 0) {
+    }
+    ::close(filler);
+    std::string code;
+    int batch = 0;
+    while (code.empty() && batch < 10'000) {
+      ++batch;
+      try {
+        BatchPlan plan;
+        plan.time = time_at(batch);
+        store.plan(plan);
+        store.commit(time_at(batch), {});
+      } catch (const StateError& error) {
+        code = error.code();
+        EXPECT_EQ(error.retry(), Retry::may_help);
+      }
+    }
+    EXPECT_EQ(code, "disk_full");
+    std::filesystem::remove(mount + "/filler");
+    BatchPlan plan;
+    plan.time = time_at(batch);
+    try {
+      store.plan(plan);
+    } catch (const tidemill::PlanError&) {  // the plan was durable, and the commit failed
+    }
+    store.commit(time_at(batch), {});
+    EXPECT_EQ(store.durable_until(), time_at(batch));
+  }
+  { EXPECT_EQ(code_of_open(mount + "/checkpoint", options()), ""); }
+  ::umount(mount.c_str());
+}
+
+}  // namespace
