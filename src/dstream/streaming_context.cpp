@@ -5,21 +5,29 @@
 
 namespace tidemill {
 
+namespace {
+
+detail::EngineOptions engine_options(std::optional<Duration> interval, OnArrival gate,
+                                     const StreamingOptions& options) {
+  return {.interval = interval,
+          .on_arrival = gate,
+          .graceful_stop_timeout = options.graceful_stop_timeout,
+          .output = options.output,
+          .backpressure = options.backpressure,
+          .max_pending_batches = options.max_pending_batches};
+}
+
+}  // namespace
+
 StreamingContext::StreamingContext(const Context& context, Duration batch_interval, Options options)
     : context_{context},
-      engine_{std::make_shared<detail::StreamingEngine>(
-          context.runtime(), detail::EngineOptions{.interval = batch_interval,
-                                                   .on_arrival = {},
-                                                   .graceful_stop_timeout = options.graceful_stop_timeout,
-                                                   .output = options.output})} {}
+      engine_{
+          std::make_shared<detail::StreamingEngine>(context.runtime(), engine_options(batch_interval, {}, options))} {}
 
 StreamingContext::StreamingContext(const Context& context, OnArrival gate, Options options)
     : context_{context},
-      engine_{std::make_shared<detail::StreamingEngine>(
-          context.runtime(), detail::EngineOptions{.interval = std::nullopt,
-                                                   .on_arrival = gate,
-                                                   .graceful_stop_timeout = options.graceful_stop_timeout,
-                                                   .output = options.output})} {}
+      engine_{
+          std::make_shared<detail::StreamingEngine>(context.runtime(), engine_options(std::nullopt, gate, options))} {}
 
 StreamingContext::~StreamingContext() { engine_->shut_down(); }
 

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <limits>
 #include <map>
+#include <set>
 #include <sys/prctl.h>
 #include <thread>
 #include <utility>
@@ -19,7 +20,9 @@
 // Invariants, quoted by the tests:
 //   EN1  Batch times are unique and increasing.
 //   EN2  Output operations of a batch run in the order of their registration, batches in the order of their times.
-//   EN3  Every tick of an interval gate has its batch, however late it runs; none is merged or skipped.
+//   EN3  Every tick of an interval gate has its batch, however late it runs, as long as no more than max_pending_batches wait.
+//        Past that the oldest are merged into a later one, which takes what they would have had, and which is not later than
+//        the next tick of any stream with a longer slide. Nothing is skipped, and every merge is logged and counted.
 //   EN4  After `Input::stop` no scheduled task runs.
 //   EN5  No exception leaves the driving thread; the first one is kept for await_termination.
 //   EN6  Listeners are called by the driving thread only, one at a time.
@@ -69,6 +72,14 @@ class StreamingEngine::Impl final : public InputHost {
     if (options_.graceful_stop_timeout && *options_.graceful_stop_timeout <= Duration::zero())
       throw ConfigError("graceful_stop_timeout must be positive, and it is " +
                         to_string(*options_.graceful_stop_timeout));
+    if (options_.max_pending_batches == 0)
+      throw ConfigError("max_pending_batches is 0, so no batch could ever be due; give at least 1");
+    if (!options_.backpressure) return;
+    check(*options_.backpressure);
+    if (!options_.interval)
+      throw ConfigError(
+          "backpressure compares batches with their interval, and the gate is on_arrival, which has none; give the "
+          "context a batch interval, or the inputs a max_rate");
   }
 
   ~Impl() override {
@@ -209,6 +220,7 @@ class StreamingEngine::Impl final : public InputHost {
     const Time now = runtime_->clock->now();
     try {
       begin_at(now);
+      begin_rates();
     } catch (...) {
       close_checkpoint();
       end(StreamingState::stopped);
@@ -261,6 +273,7 @@ class StreamingEngine::Impl final : public InputHost {
                "; " + std::to_string(resumed.unfinished.size()) + " unfinished batches are run again";
       });
     }
+    began_ = now;
     zero_.store(zero.time_since_epoch().count());
     resumed_from_.store(
         resumed.last_committed.value_or(resumed.run ? resumed.run->zero_time : zero).time_since_epoch().count());
@@ -276,6 +289,27 @@ class StreamingEngine::Impl final : public InputHost {
       next_tick_.store(tick.time_since_epoch().count());
     }
     if (durability_) durability_->begin_run(runtime_->app_name, zero, interval);
+  }
+
+  // What is known of the rates before the first batch, and which slides no merged tick may pass over.
+  void begin_rates() {
+    const std::scoped_lock lock{graph_mutex_, metrics_mutex_};
+    for (std::size_t id = 0; id < inputs_.size(); ++id) {
+      const std::optional<double> max_rate = inputs_[id]->max_rate();
+      if (!max_rate) continue;
+      InputRate rate{.stream_id = id, .name = inputs_[id]->name(), .estimate = std::nullopt, .limit = *max_rate};
+      if (options_.backpressure) {
+        estimators_.emplace(id, PidRateEstimator{*options_.interval, *options_.backpressure});
+        if (options_.backpressure->initial_rate) {
+          inputs_[id]->limit_rate(*options_.backpressure->initial_rate);
+          rate.limit = std::min(*max_rate, *options_.backpressure->initial_rate);
+        }
+      }
+      metrics_.input_rates.push_back(std::move(rate));
+    }
+    for (const auto& node : nodes_) {
+      if (options_.interval && node->slide() > *options_.interval) longer_slides_.insert(node->slide());
+    }
   }
 
   [[nodiscard]] std::vector<GraphInput> graph_inputs() const {
@@ -329,9 +363,15 @@ class StreamingEngine::Impl final : public InputHost {
 
   [[nodiscard]] std::optional<Time> next_batch_time() const {
     if (state() != StreamingState::active) return std::nullopt;
-    if (options_.interval) return next_tick();
-    if (!anything_pending()) return std::nullopt;
-    return std::max(runtime_->clock->now(), Time{Duration{pause_ends_.load(std::memory_order_acquire)}});
+    std::optional<Time> next;
+    if (options_.interval) {
+      next = next_tick();
+    } else if (anything_pending()) {
+      next = std::max(runtime_->clock->now(), Time{Duration{pause_ends_.load(std::memory_order_acquire)}});
+    }
+    const std::scoped_lock lock{mutex_};
+    for (const Task& task : tasks_) next = next ? std::min(*next, task.when) : task.when;
+    return next;
   }
 
   void request_stop(StopMode mode) {
@@ -603,14 +643,35 @@ class StreamingEngine::Impl final : public InputHost {
   [[nodiscard]] std::optional<Time> due_batch(Time now, bool hurry) const noexcept {
     if (options_.interval) {
       const Time tick = next_tick();
-      if (hurry && anything_pending()) return tick;
-      return now >= (is_throttled(now) ? last_start_ + *options_.interval / 2 : tick) ? std::optional{tick}
-                                                                                      : std::nullopt;
+      const Time start = is_throttled(now) ? last_start_ + *options_.interval / 2 : tick;
+      if (now < start && !(hurry && anything_pending())) return std::nullopt;
+      return merged_into(tick, now);
     }
     if (!anything_pending()) return std::nullopt;
     const Duration pause = options_.on_arrival.min_interval;
     if (!hurry && pause != Duration::zero() && now < last_batch_ + pause) return std::nullopt;
     return std::max(now, last_batch_ + Duration{1});
+  }
+
+  // The tick whose batch runs when `tick` is the oldest that waits: that one, unless too many wait. [EN3]
+  [[nodiscard]] Time merged_into(Time tick, Time now) const noexcept {
+    const Duration interval = *options_.interval;
+    const auto waiting = (now - tick) / interval + 1;
+    if (tick <= began_ || std::cmp_less_equal(waiting, options_.max_pending_batches)) return tick;
+    Time last = tick + (waiting - static_cast<Duration::rep>(options_.max_pending_batches)) * interval;
+    for (const Duration slide : longer_slides_)
+      last = std::min(last, floor_to(tick - Duration{1}, slide, zero_time()) + slide);
+    return last;
+  }
+
+  void count_merged(Time t, std::uint64_t ticks) {
+    log(LogLevel::warning, [&] {
+      return "batches are too slow: more than " + std::to_string(options_.max_pending_batches) +
+             " (max_pending_batches) were waiting, and that of " + to_string(t) + " takes what the " +
+             std::to_string(ticks) + " before it would have had";
+    });
+    const std::scoped_lock lock{metrics_mutex_};
+    metrics_.merged_ticks += ticks;
   }
 
   [[nodiscard]] std::optional<Time> wake_time() {
@@ -635,8 +696,11 @@ class StreamingEngine::Impl final : public InputHost {
     info.submission_time = options_.interval && last_end_ > t ? t : now;
     last_batch_ = t;
     pause_ends_.store((t + options_.on_arrival.min_interval).time_since_epoch().count(), std::memory_order_release);
-    if (options_.interval && unfinished_.empty())  // after those the ticks go on where begin_at said
+    if (options_.interval && unfinished_.empty()) {  // after those the ticks go on where begin_at said
+      info.merged_ticks = static_cast<std::uint64_t>((t - next_tick()) / *options_.interval);
+      if (info.merged_ticks != 0) count_merged(t, info.merged_ticks);
       next_tick_.store((t + *options_.interval).time_since_epoch().count(), std::memory_order_release);
+    }
 
     last_start_ = now;
     if (options_.interval && now < t + *options_.interval) catching_up_slowly_ = false;
@@ -815,7 +879,26 @@ class StreamingEngine::Impl final : public InputHost {
       metrics_.total_processed_records += info.num_records();
       metrics_.last_completed_batch = info;
     }
+    adapt_rates(info);
     tell_listeners([&](StreamingListener& listener) { listener.on_batch_completed(info); });
+  }
+
+  // What the batch says about how much its inputs should take in. [BP3]
+  void adapt_rates(const BatchInfo& info) {
+    for (const InputInfo& input : info.inputs) {
+      const auto estimator = estimators_.find(input.stream_id);
+      if (estimator == estimators_.end()) continue;
+      const std::optional<double> estimate = estimator->second.update(
+          *info.processing_end_time, input.records, *info.processing_delay(), *info.scheduling_delay());
+      if (!estimate) continue;
+      inputs_[input.stream_id]->limit_rate(*estimate);
+      const std::scoped_lock lock{metrics_mutex_};
+      for (InputRate& rate : metrics_.input_rates) {
+        if (rate.stream_id != input.stream_id) continue;
+        rate.estimate = *estimate;
+        rate.limit = std::min(*estimate, inputs_[input.stream_id]->max_rate().value_or(unlimited_rate));
+      }
+    }
   }
 
   // The exception in flight, with what is known here.
@@ -1019,7 +1102,11 @@ class StreamingEngine::Impl final : public InputHost {
   std::size_t inputs_started_ = 0;                             // the first so many
   std::unique_ptr<Durability> durability_;                     // null: no checkpoint
 
+  Time began_;                        // this run, by the clock
+  std::set<Duration> longer_slides_;  // than the interval, of streams
+
   // The driving thread's own.
+  std::map<std::size_t, PidRateEstimator> estimators_;  // by stream id, with backpressure only
   Time last_batch_;
   Time last_end_;
   Time drain_began_;
@@ -1038,7 +1125,7 @@ class StreamingEngine::Impl final : public InputHost {
   mutable std::mutex metrics_mutex_;
   StreamingMetrics metrics_;  // guarded by metrics_mutex_
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::optional<StopMode> stop_requested_;
   bool inputs_stopped_ = false;  // and none is scheduled for any more

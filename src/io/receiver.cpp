@@ -13,6 +13,12 @@ std::string with_cause(const std::string& message, const std::exception_ptr& err
 
 }  // namespace
 
+void check_block_interval(Duration interval) {
+  if (interval <= Duration::zero())
+    throw ConfigError("block_interval must be positive, and it is " + to_string(interval) +
+                      "; leave it out for blocks that end with their batch");
+}
+
 ReceiverBase::~ReceiverBase() = default;
 
 std::size_t ReceiverBase::stream_id() const noexcept {

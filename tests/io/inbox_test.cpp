@@ -1,10 +1,17 @@
-// The inbox: bounded, stamped, cut by time and by number. SEMANTICS R2–R4, R6.
+// The inbox: bounded, stamped, cut by time, by number and by rate. SEMANTICS R2–R4, R6, BP1, BP8.
 #include "tidemill/io/inbox.hpp"
 
+#include <atomic>
+#include <cmath>
 #include <deque>
+#include <functional>
+#include <map>
 #include <random>
+#include <thread>
 
 #include <gtest/gtest.h>
+
+#include "tidemill/core/error.hpp"
 
 namespace tidemill {
 namespace {
@@ -133,6 +140,196 @@ TEST(Inbox, RingsWhenSomethingArrives) {
   box.inbox.ring_on_arrival(nullptr);
   box.inbox.push({4});
   EXPECT_FALSE(rang());
+}
+
+TEST(Inbox, ClosesBlocksOfSingleRecordsEveryBlockInterval) {  // R2
+  Box box;
+  box.inbox.set_grain(1s);
+  box.inbox.set_block_interval(200ms);
+  for (int i = 1; i <= 5; ++i) {
+    box.clock->advance(100ms);
+    box.inbox.push_record(i);
+  }
+  EXPECT_EQ(box.inbox.take_until(Time{1001s}), (std::vector<Records>{{1, 2}, {3, 4}, {5}}));
+}
+
+// ---- the rate -------------------------------------------------------------------------------------------------------------
+
+// An inbox with a grain of 1 s and a rate, whose calls of `later` the test makes.
+struct RatedBox : Box {
+  std::multimap<Time, std::function<void()>> calls;
+  explicit RatedBox(double rate, Duration grain = 1s) {
+    inbox.set_max_rate(rate);
+    inbox.set_grain(grain);
+    inbox.begin_rate([this](Time when, std::function<void()> call) { calls.emplace(when, std::move(call)); });
+  }
+  // Time passes, and what was to be called then is called.
+  void pass(Duration d) {
+    clock->advance(d);
+    while (!calls.empty() && calls.begin()->first <= now()) calls.extract(calls.begin()).mapped()();
+  }
+  std::size_t put_as_many_as_may_go_in(std::size_t most) {
+    std::size_t records = 0;
+    for (; records < most && inbox.allowance() != 0; ++records) EXPECT_TRUE(inbox.push_record(0));
+    return records;
+  }
+  std::size_t cut(Time t) { return flat(inbox.take_until(t)).size(); }
+};
+
+TEST(InboxRate, LetsInWhatHasBeenEarnedSinceTheLastCut) {  // BP1
+  RatedBox box{10};
+  EXPECT_EQ(box.inbox.allowance(), 0u);
+  box.clock->advance(1s);
+  EXPECT_EQ(box.inbox.allowance(), 10u);
+  EXPECT_EQ(box.cut(Time{1001s}), 0u);
+  EXPECT_EQ(box.inbox.allowance(), 0u) << "what was not used is gone";
+  box.clock->advance(99ms);
+  EXPECT_EQ(box.inbox.allowance(), 0u);
+  box.clock->advance(1ms);
+  EXPECT_EQ(box.put_as_many_as_may_go_in(100), 1u);
+  box.clock->advance(500ms);
+  EXPECT_EQ(box.put_as_many_as_may_go_in(3), 3u);
+  box.clock->advance(400ms);
+  EXPECT_EQ(box.put_as_many_as_may_go_in(100), 6u) << "ten in all";
+  EXPECT_EQ(box.cut(Time{1002s}), 10u);
+}
+
+TEST(InboxRate, ABatchTakesWhatTheRateAllowsAndTheNextTheRest) {  // BP1
+  RatedBox box{10};
+  box.cut(Time{1000s});
+  box.clock->advance(1s);
+  EXPECT_TRUE(box.inbox.push(Records(25))) << "a block goes in whole";
+  EXPECT_EQ(box.cut(Time{1001s}), 10u);
+  box.clock->advance(1s);
+  EXPECT_EQ(box.inbox.allowance(), 0u) << "what waits is more than this interval's";
+  EXPECT_EQ(box.cut(Time{1002s}), 10u);
+  box.clock->advance(1s);
+  EXPECT_EQ(box.put_as_many_as_may_go_in(100), 5u);
+  EXPECT_EQ(box.cut(Time{1003s}), 10u);
+  EXPECT_FALSE(box.inbox.has_data());
+}
+
+TEST(InboxRate, PartsOfARecordAreKeptForTheNextBatch) {
+  RatedBox box{0.3};
+  box.cut(Time{1000s});
+  std::vector<std::size_t> batches;
+  for (int i = 1; i <= 10; ++i) {
+    box.clock->advance(1s);
+    box.put_as_many_as_may_go_in(100);
+    batches.push_back(box.cut(Time{1000s} + i * 1s));
+  }
+  EXPECT_EQ(batches, (std::vector<std::size_t>{0, 0, 1, 0, 0, 1, 0, 0, 1, 0})) << "three in ten seconds";
+}
+
+TEST(InboxRate, OneBatchForSeveralTicksTakesWhatTheyWouldHaveHad) {  // EN3
+  RatedBox box{10};
+  box.cut(Time{1000s});
+  for (int i = 0; i < 30; ++i) {
+    box.clock->advance(100ms);
+    box.put_as_many_as_may_go_in(100);
+  }
+  EXPECT_EQ(box.cut(Time{1003s}), 30u);
+}
+
+TEST(InboxRate, ALateCutFallsWhereItShouldHave) {
+  RatedBox box{10};
+  box.cut(Time{1000s});
+  for (int i = 0; i < 30; ++i) {
+    box.clock->advance(100ms);
+    box.put_as_many_as_may_go_in(100);
+  }
+  for (const Duration t : {1001s, 1002s, 1003s}) EXPECT_EQ(box.cut(Time{t}), 10u);
+}
+
+TEST(InboxRate, TheLowerOfTheTwoLimitsHolds) {  // BP8
+  RatedBox box{10};
+  box.clock->advance(1s);
+  box.inbox.limit_rate(4);
+  EXPECT_EQ(box.inbox.allowance(), 4u);
+  box.inbox.limit_rate(1e9);
+  EXPECT_EQ(box.inbox.allowance(), 10u);
+  for (const double rate : {0.0, -1.0, std::nan("")}) EXPECT_THROW(box.inbox.set_max_rate(rate), ConfigError);
+}
+
+TEST(InboxRate, WhatHadComeInBeforeTheRateFellIsTakenAtTheNewRateAndProducersWaitUntilItIsGone) {
+  RatedBox box{unlimited_rate};
+  box.inbox.push(Records(50));
+  box.inbox.limit_rate(20);
+  std::vector<std::size_t> batches;
+  std::size_t put = 0;
+  for (int i = 0; i < 5; ++i) {
+    put += box.put_as_many_as_may_go_in(1000);
+    batches.push_back(box.cut(Time{1000s} + i * 1s));
+    box.clock->advance(1s);
+  }
+  EXPECT_EQ(batches, (std::vector<std::size_t>{20, 20, 20, 20, 20}));
+  EXPECT_EQ(put, 50u);
+}
+
+TEST(InboxRate, CallsThoseWhoDoNotBlockWhenTheClockSaysSo) {
+  RatedBox box{10};
+  using Offer = Inbox<Records>::Offer;
+  box.cut(Time{1000s});
+  box.clock->advance(100ms);
+  int called = 0;
+  EXPECT_EQ(box.inbox.offer({1, 2, 3}), Offer::accepted_and_full) << "three, where one was allowed";
+  box.inbox.when_there_is_room([&] { ++called; });
+  box.pass(299ms);
+  EXPECT_EQ(called, 0) << "the fourth may come at 400 ms";
+  box.pass(1ms);
+  EXPECT_EQ(called, 1);
+  EXPECT_EQ(box.inbox.offer({4}), Offer::accepted_and_full);
+  box.inbox.when_there_is_room([&] { ++called; });
+  box.inbox.limit_rate(5);
+  box.pass(100ms);
+  EXPECT_EQ(called, 1) << "at the new rate there may be four by 800 ms";
+  box.pass(500ms);
+  EXPECT_EQ(called, 2);
+  EXPECT_EQ(box.inbox.offer({5}), Offer::accepted_and_full);
+  box.inbox.when_there_is_room([&] { ++called; });
+  box.inbox.limit_rate(1000);
+  EXPECT_EQ(called, 3) << "a higher rate is told at once";
+}
+
+TEST(InboxRate, AProducerWaitsForTheClockAndIsLetGoWhenTheInboxCloses) {  // R4
+  RatedBox box{1000};
+  box.cut(Time{1000s});
+  std::atomic<int> stored = 0;
+  std::thread producer{[&] {
+    while (box.inbox.push_record(1)) ++stored;
+  }};
+  const auto eventually = [&](int records) {
+    while (stored < records) std::this_thread::yield();
+  };
+  box.clock->advance(2ms);
+  eventually(2);
+  box.clock->advance(3ms);
+  eventually(5);
+  EXPECT_EQ(box.inbox.allowance(), 0u);
+  box.inbox.close();
+  producer.join();
+  EXPECT_EQ(stored, 5);
+}
+
+TEST(InboxRate, AtItsEndNothingIsHeldBack) {  // L12
+  RatedBox box{10};
+  box.inbox.push(Records(1000));
+  box.inbox.close();
+  box.inbox.end_rate();
+  EXPECT_EQ(box.cut(Time{1000s}), 1000u);
+}
+
+TEST(InboxRate, WithoutAGrainATenthOfASecondIsSavedUpAndABatchTakesAll) {  // the on_arrival gate
+  RatedBox box{100, 0s};
+  EXPECT_EQ(box.inbox.allowance(), 0u);
+  box.clock->advance(1h);
+  EXPECT_EQ(box.inbox.allowance(), 10u);
+  box.inbox.push(Records(30));
+  EXPECT_EQ(box.cut(box.now()), 30u) << "a batch that comes because something is there must not find nothing";
+  box.clock->advance(200ms);
+  EXPECT_EQ(box.inbox.allowance(), 0u) << "20 are still owed";
+  box.clock->advance(10ms);
+  EXPECT_EQ(box.inbox.allowance(), 1u);
 }
 
 // The model: a queue of (stamp, record), from which a cut at t takes what is stamped t or earlier, at most so many.

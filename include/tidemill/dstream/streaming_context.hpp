@@ -33,6 +33,7 @@
 #include "tidemill/engine/engine.hpp"
 #include "tidemill/engine/gate.hpp"
 #include "tidemill/engine/listener.hpp"
+#include "tidemill/engine/rate.hpp"
 #include "tidemill/engine/recovery.hpp"
 #include "tidemill/io/directory.hpp"
 #include "tidemill/io/queue.hpp"
@@ -43,9 +44,17 @@ namespace tidemill {
 
 struct StreamingOptions {
   /// A graceful stop gives up after this long. Default: ten batch intervals, and at least 10 s.
-  std::optional<Duration> graceful_stop_timeout;
+  std::optional<Duration> graceful_stop_timeout = std::nullopt;
   /// Where print() writes; must outlive the context. Null: the standard output.
   std::ostream* output = nullptr;
+  /// Has receivers and sockets take in what the batches have time for: `.backpressure = Backpressure{}`. It needs a batch
+  /// interval. Absent: only max_rate and memory limit them. [BP2]
+  std::optional<Backpressure> backpressure = std::nullopt;
+  /// When more ticks than this wait for their batches, because earlier batches are slow, the oldest are merged: one batch, at the
+  /// last of them, takes what all of them would have had, and no record is lost. It is logged as a warning and counted
+  /// (`merged_ticks`). A tick at which a stream with a longer slide has its batch is never passed over, so windows have all
+  /// their results; nor is one that had passed before the start (`CatchUp` decides about those). At least 1.
+  std::size_t max_pending_batches = 1000;
 };
 
 /// Threads: streams are built by one thread before the start; after it, any thread may call any member.
@@ -53,7 +62,7 @@ class TIDEMILL_API StreamingContext {
  public:
   using Options = StreamingOptions;
 
-  /// A batch at every multiple of `batch_interval` since the epoch. Errors: ConfigError unless it is positive.
+  /// A batch at every multiple of `batch_interval` since the epoch. Errors: ConfigError naming the value.
   StreamingContext(const Context& context, Duration batch_interval, Options options = {});
   /// A batch as soon as anything has arrived. Errors: ConfigError naming the value.
   StreamingContext(const Context& context, OnArrival gate, Options options = {});
@@ -160,7 +169,7 @@ class TIDEMILL_API StreamingContext {
 
   /// With Drive::by_host: runs the oldest batch that is due, on the calling thread. False when none is due.
   bool step() { return engine_->step(); }
-  /// When the next batch is due; absent while the on_arrival gate waits.
+  /// When step() has something to do next: a batch, or a producer that waits to go on; absent while the on_arrival gate waits.
   [[nodiscard]] std::optional<Time> next_batch_time() const { return engine_->next_batch_time(); }
 
   /// Ends the context, joins its threads, and returns whether everything received was worked on. The running batch is

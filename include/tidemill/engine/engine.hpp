@@ -3,7 +3,8 @@
 //
 // One thread drives a context (its own, or the host's that calls `step`). There is no separate timer: what belongs to a batch
 // follows from the arrival stamps of the data (io/inbox.hpp), so a cut that comes late, because the batch before was slow,
-// falls where it should have. Ticks are therefore never lost and never merged, and an idle batch costs one wake-up.
+// falls where it should have. Ticks are therefore never lost, and an idle batch costs one wake-up. Only when more of them wait
+// than EngineOptions::max_pending_batches are ticks merged: then a later batch takes what they would have had.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@
 #include "tidemill/core/time.hpp"
 #include "tidemill/engine/gate.hpp"
 #include "tidemill/engine/listener.hpp"
+#include "tidemill/engine/rate.hpp"
 #include "tidemill/engine/recovery.hpp"
 #include "tidemill/io/input.hpp"
 #include "tidemill/state/durable_state.hpp"
@@ -98,6 +100,8 @@ struct EngineOptions {
   OnArrival on_arrival;
   std::optional<Duration> graceful_stop_timeout;
   std::ostream* output = nullptr;  ///< where print() writes; not owned; null: the standard output
+  std::optional<Backpressure> backpressure;
+  std::size_t max_pending_batches = 1000;
 };
 
 /// Threads: registration by one thread before the start; after it, every public member by any thread unless it says otherwise.

@@ -36,6 +36,7 @@ struct BatchInfo {
   std::optional<Time> processing_start_time;
   std::optional<Time> processing_end_time;
   std::vector<OutputOperationInfo> outputs;
+  std::uint64_t merged_ticks = 0;  ///< earlier ticks that have no batch of their own: too many were waiting
 
   [[nodiscard]] std::size_t num_records() const noexcept {
     std::size_t records = 0;
@@ -87,6 +88,15 @@ class TIDEMILL_API StreamingListener {
   virtual void on_output_operation_completed([[maybe_unused]] const OutputOperationInfo& output) {}
 };
 
+/// How fast an input may take records in.
+struct InputRate {
+  std::size_t stream_id = 0;
+  std::string name;
+  std::optional<double> estimate;  ///< records a second, the last that backpressure has published
+  double limit =
+      unlimited_rate;  ///< the rate in force: the estimate, or before it the initial rate, and at most max_rate
+};
+
 /// Counters and gauges since the start. Source: Spark `StreamingSource`.
 struct StreamingMetrics {
   std::size_t receivers = 0;  ///< inputs to which data is pushed: receivers and sockets
@@ -97,7 +107,9 @@ struct StreamingMetrics {
   std::uint64_t unprocessed_batches = 0;      ///< waiting + running
   std::uint64_t waiting_batches = 0;          ///< ticks that have passed and whose batch has not begun
   std::uint64_t running_batches = 0;          ///< 0 or 1
+  std::uint64_t merged_ticks = 0;  ///< ticks without a batch of their own (StreamingOptions::max_pending_batches)
   std::uint64_t receiver_errors = 0;
+  std::vector<InputRate> input_rates;  ///< of receivers and sockets
   std::optional<BatchInfo> last_completed_batch;
 };
 

@@ -1,11 +1,19 @@
 // Where received data waits for its batch. Producers (receivers, sockets) put blocks in; the gate takes out what had arrived
 // by the batch's time. The inbox is bounded: a full one makes producers wait, which pushes back to whoever feeds them.
+//
+// It may also have a rate. Then a batch takes what the rate allows for the time since the batch before, to the record, and a
+// producer may put something in while less than that waits:
+//
+//     allowance = rate × (now - time of the last cut) + part of a record left over - records that wait
+//
+// So nothing needs to be counted but what waits, and what a batch did not use is not saved up. When the rate falls, what had
+// come in by then goes into several batches, and producers wait until it has gone. All follows from the clock and the cuts:
+// under a ManualClock it is the same every time.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <concepts>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -14,6 +22,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,6 +43,9 @@ struct InboxLimits {
   std::size_t max_buffered_bytes = std::size_t{256} << 20;
 };
 
+/// Records a second, of an input without a limit.
+inline constexpr double unlimited_rate = std::numeric_limits<double>::infinity();
+
 namespace detail {
 
 /// The part of an inbox that does not know what lies in it.
@@ -48,6 +60,8 @@ class TIDEMILL_API InboxBase {
   /// Whether anything waits.
   [[nodiscard]] bool has_data() const noexcept { return waiting_records_.load(std::memory_order_acquire) != 0; }
   [[nodiscard]] std::size_t buffered_bytes() const noexcept;
+  /// Records that may be put in now without waiting, as far as the rate is concerned; 0 when the inbox is full or closed.
+  [[nodiscard]] std::size_t allowance() const noexcept;
 
   /// `bell` is rung whenever something arrives (for the on_arrival gate). Null: nobody waits for arrivals.
   void ring_on_arrival(WakeUp* bell) noexcept;
@@ -60,9 +74,27 @@ class TIDEMILL_API InboxBase {
   /// that must not block. It must only post work elsewhere.
   void when_there_is_room(std::function<void()> call);
 
+  // ---- the rate ---------------------------------------------------------------------------------------------------------
+
+  /// The lower of the two holds. Errors: ConfigError unless it is above 0. [BP1, BP8]
+  void set_max_rate(double records_per_second);
+  void limit_rate(double records_per_second) noexcept;
+  [[nodiscard]] double max_rate() const noexcept;
+
+  /// How a function is called by the taking thread at a time: the wake-up of those who called when_there_is_room.
+  using Later = std::function<void(Time when, std::function<void()> call)>;
+  /// A run begins; `later` serves it until end_rate.
+  void begin_rate(Later later);
+  /// Nothing more will come, so nothing is held back from the batches that are left.
+  void end_rate() noexcept;
+
+  /// Cuts will fall on multiples of `grain` from the epoch (the batch interval). Zero: they take whatever is there.
+  void set_grain(Duration grain) noexcept;
+
  protected:
   // All need `mutex_`.
-  [[nodiscard]] bool is_full() const noexcept { return bytes_ >= limits_.max_buffered_bytes; }
+  /// Whether a producer has to wait.
+  [[nodiscard]] bool is_full() const noexcept { return out_of_memory() || out_of_budget(); }
   void added(std::size_t records, std::size_t bytes) noexcept;
   void removed(std::size_t records, std::size_t bytes) noexcept;
 
@@ -73,15 +105,40 @@ class TIDEMILL_API InboxBase {
   void announce_room() noexcept;
   void announce_arrival() noexcept;
 
+  /// How many records the batch of t may take; and what it took.
+  [[nodiscard]] std::size_t budget_of(Time t) const noexcept;
+  void spent(Time t, std::size_t records) noexcept;
+
   const std::shared_ptr<Clock> clock_;
   mutable std::mutex mutex_;
   bool closed_ = true;
+  Duration grain_{0};
 
  private:
+  // All need `mutex_`.
+  [[nodiscard]] bool has_rate() const noexcept { return !rate_ended_ && rate_ != unlimited_rate; }
+  [[nodiscard]] bool out_of_memory() const noexcept { return bytes_ >= limits_.max_buffered_bytes; }
+  [[nodiscard]] bool out_of_budget() const noexcept;
+  [[nodiscard]] double earned_until(Time t) const noexcept;
+  [[nodiscard]] double allowance_at(Time now) const noexcept;
+  /// When a producer that was out of budget should come again; nothing when only a cut can make room.
+  [[nodiscard]] std::optional<Time> room_time() const noexcept;
+
+  void call_later(Time when);
+
   const InboxLimits limits_;
-  std::condition_variable room_;
+  std::vector<WakeUp*> waiting_;  // of producers that wait in wait_for_room
   std::vector<std::function<void()>> room_calls_;
   std::size_t bytes_ = 0;
+
+  double max_rate_ = unlimited_rate;
+  double granted_rate_ = unlimited_rate;
+  double rate_ = unlimited_rate;  // the lower one
+  bool rate_ended_ = false;
+  Time counted_from_{};  // the last cut
+  double carry_ = 0;     // of a record, left over by it; without a grain also what is saved up (or, negative, owed)
+  Later later_;
+  std::optional<Time> call_at_;  // room_calls_ are looked at then
   std::atomic<std::size_t> waiting_records_ = 0;
   std::atomic<WakeUp*> bell_ = nullptr;
 };
@@ -154,8 +211,8 @@ class Inbox final : public InboxBase {
   }
 
   enum class Offer { accepted, accepted_and_full, closed };
-  /// Puts a block in without waiting, even when the inbox is full; the producer must then stop until there is room
-  /// (`when_there_is_room`).
+  /// Puts a block in without waiting, even when the inbox is full or its rate is used up; the producer must then stop until
+  /// there is room (`when_there_is_room`).
   Offer offer(Block block) {
     bool full = false;
     {
@@ -190,22 +247,23 @@ class Inbox final : public InboxBase {
     return true;
   }
 
-  /// Cuts will fall on multiples of `grain` from the epoch (the batch interval). Zero: they take whatever is there.
-  void set_grain(Duration grain) noexcept {
+  /// Single records share a block no longer than this, by the multiples of it since the epoch. Zero: no limit. [R2]
+  void set_block_interval(Duration interval) noexcept {
     const std::scoped_lock lock{mutex_};
-    grain_ = grain;
+    block_interval_ = interval;
   }
 
-  /// Takes out what had arrived by `t`, at most `batch_records`, oldest first.
+  /// Takes out what had arrived by `t`, at most `batch_records` and what the rate allows, oldest first.
   [[nodiscard]] std::vector<Block> take_until(Time t,
                                               std::size_t batch_records = std::numeric_limits<std::size_t>::max()) {
-    std::size_t max_records = batch_records;
     std::vector<Block> taken;
     {
       const std::scoped_lock lock{mutex_};
+      batch_records = std::min(batch_records, budget_of(t));
+      std::size_t max_records = batch_records;
       // Without a grain all that is there goes: a block that is still filling would else be passed over again and again.
-      if (grain_ == Duration::zero()) t = Time::max();
-      while (!blocks_.empty() && blocks_.front().arrived <= t && max_records != 0) {
+      const Time until = grain_ == Duration::zero() ? Time::max() : t;
+      while (!blocks_.empty() && blocks_.front().arrived <= until && max_records != 0) {
         Entry& entry = blocks_.front();
         log_entry(entry);
         const std::size_t records = Traits::records(entry.block);
@@ -219,6 +277,7 @@ class Inbox final : public InboxBase {
         removed(records, bytes);
         max_records -= records;
       }
+      spent(t, batch_records - max_records);
     }
     announce_room();
     return taken;
@@ -235,8 +294,10 @@ class Inbox final : public InboxBase {
   // Single records share a block as long as no cut can fall between them: a batch takes what arrived in (t - grain, t].
   [[nodiscard]] bool may_join(const Entry& entry, Time now) const noexcept {
     if (!entry.open || entry.logged || Traits::records(entry.block) >= max_open_records) return false;
-    if (grain_ == Duration::zero()) return true;
-    return floor_to(entry.opened - Duration{1}, grain_) == floor_to(now - Duration{1}, grain_);
+    return in_same(grain_, entry.opened, now) && in_same(block_interval_, entry.opened, now);
+  }
+  [[nodiscard]] static bool in_same(Duration interval, Time a, Time b) noexcept {
+    return interval == Duration::zero() || floor_to(a - Duration{1}, interval) == floor_to(b - Duration{1}, interval);
   }
 
   // Replaces the oldest block by its pieces, the first one small enough for this batch, the others for later ones.
@@ -290,7 +351,7 @@ class Inbox final : public InboxBase {
   }
 
   static constexpr std::size_t max_open_records = 4096;
-  Duration grain_{0};
+  Duration block_interval_{0};
   ReceivedLog* log_ = nullptr;
   std::deque<Entry> blocks_;
 };

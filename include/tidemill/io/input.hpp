@@ -9,6 +9,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -82,6 +83,14 @@ class TIDEMILL_API Input {
   /// `max_records`. The typed side reads it until the next cut.
   virtual InputInfo cut(Time t, std::size_t max_records) = 0;
 
+  // ---- the rate ---------------------------------------------------------------------------------------------------------
+
+  /// Records a second that it takes in at most by its own settings; absent: an input that takes what it finds, and whose rate
+  /// nobody can limit. [BP1]
+  [[nodiscard]] virtual std::optional<double> max_rate() const noexcept { return std::nullopt; }
+  /// From now on it takes in at most so many, and no more than max_rate. Also before the start. [BP8]
+  virtual void limit_rate([[maybe_unused]] double records_per_second) noexcept {}
+
   // ---- restarts: only with a checkpoint ---------------------------------------------------------------------------------
 
   /// What the last cut took, in bytes from which `replay` in a later run takes the same again. They are durable before the batch
@@ -122,10 +131,16 @@ class TIDEMILL_API Input {
 template <class Block>
 class BlockInput : public Input {
  public:
-  BlockInput(std::shared_ptr<Clock> clock, InboxLimits limits) : inbox_{std::move(clock), limits} {}
+  /// Errors: ConfigError naming the value.
+  BlockInput(std::shared_ptr<Clock> clock, InboxLimits limits, double max_rate = unlimited_rate)
+      : inbox_{std::move(clock), limits} {
+    inbox_.set_max_rate(max_rate);
+  }
 
   [[nodiscard]] bool has_pending() const noexcept final { return inbox_.has_data(); }
   [[nodiscard]] bool is_receiver() const noexcept final { return true; }
+  [[nodiscard]] std::optional<double> max_rate() const noexcept final { return inbox_.max_rate(); }
+  void limit_rate(double records_per_second) noexcept final { inbox_.limit_rate(records_per_second); }
 
   InputInfo cut(Time t, std::size_t max_records) final {
     cut_ = inbox_.take_until(t, max_records);
@@ -191,12 +206,14 @@ class BlockInput : public Input {
   void start(InputHost& host, std::size_t stream_id) final {
     stream_id_ = stream_id;
     inbox_.set_grain(host.batch_interval());
+    inbox_.begin_rate([&host](Time when, std::function<void()> call) { host.schedule(when, std::move(call)); });
     inbox_.ring_on_arrival(host.arrival_bell());
     inbox_.open();
     try {
       start_receiving(host, stream_id);
     } catch (...) {
       inbox_.close();
+      inbox_.end_rate();
       inbox_.ring_on_arrival(nullptr);
       throw;
     }
@@ -204,6 +221,7 @@ class BlockInput : public Input {
   void stop() noexcept final {
     inbox_.close();
     stop_receiving();
+    inbox_.end_rate();
     inbox_.ring_on_arrival(nullptr);
   }
 

@@ -38,10 +38,19 @@ namespace tidemill {
 struct ReceiverOptions {
   std::string name = "receiver";  ///< in errors, logs and listener events
   Duration restart_delay = std::chrono::seconds{2};
+  /// Records a second that `store` takes, and that a batch has. Above 0. [BP1]
+  double max_rate = unlimited_rate;
+  /// Single records that are stored share a block until the batch interval is over or 4096 are in it; with a block interval
+  /// also no longer than that. What is one block is one entry of the log (RecoveryOptions::log_received). It says nothing of
+  /// partitions: a batch is divided by its number of records, whatever blocks they came in. Above 0. [R2]
+  std::optional<Duration> block_interval = std::nullopt;
   InboxLimits inbox = {};
 };
 
 namespace detail {
+
+/// Errors: ConfigError unless it is positive.
+TIDEMILL_API void check_block_interval(Duration interval);
 
 /// What a receiver does whatever its records are: its life, and its reports.
 /// Invariant RC1: on_start and on_stop are called in turn, by the thread that drives the context or that starts or stops it.
@@ -116,14 +125,15 @@ class Receiver : public detail::ReceiverBase {
   void disconnect(detail::Inbox<Block>* inbox) noexcept { inbox_.compare_exchange_strong(inbox, nullptr); }
 
  protected:
-  /// Hands over one record. Waits while the buffer is full (ReceiverOptions::inbox). False: it was refused, because the
-  /// receiver is being stopped. [R2, R4]
+  /// Hands over one record. Waits while the buffer is full (ReceiverOptions::inbox) or the rate is used up. False: it was
+  /// refused, because the receiver is being stopped. [R2, R4]
   bool store(T record) {
     detail::Inbox<Block>* const inbox = this->inbox();
     return inbox != nullptr && inbox->push_record(std::move(record));
   }
 
-  /// Hands over many records as one block. When it returns true they are kept, and may be acknowledged upstream. [R3]
+  /// Hands over many records as one block. When it returns true they are kept, and may be acknowledged upstream. A block goes in
+  /// whole as soon as the rate has something left; a batch takes no more of it than the rate allows, and the next the rest. [R3]
   bool store(std::vector<T> records) {
     detail::Inbox<Block>* const inbox = this->inbox();
     return inbox != nullptr && (records.empty() || inbox->push(std::move(records)));
@@ -136,6 +146,11 @@ class Receiver : public detail::ReceiverBase {
     return store(std::move(records));
   }
 
+  /// Records that `store` takes now without waiting, for receivers that fetch as many as may go in.
+  [[nodiscard]] std::size_t allowance() const noexcept {
+    const detail::Inbox<Block>* const inbox = this->inbox();
+    return inbox == nullptr ? 0 : inbox->allowance();
+  }
   /// Bytes that wait for a batch, for receivers that would rather slow down than wait.
   [[nodiscard]] std::size_t buffered_bytes() const noexcept {
     const detail::Inbox<Block>* const inbox = this->inbox();
@@ -161,9 +176,13 @@ template <class T>
 class ReceiverInput final : public BlockInput<std::vector<T>> {
  public:
   ReceiverInput(std::shared_ptr<Clock> clock, std::shared_ptr<Receiver<T>> receiver, ReceiverOptions options)
-      : BlockInput<std::vector<T>>{std::move(clock), options.inbox},
+      : BlockInput<std::vector<T>>{std::move(clock), options.inbox, options.max_rate},
         receiver_{std::move(receiver)},
-        options_{std::move(options)} {}
+        options_{std::move(options)} {
+    if (!options_.block_interval) return;
+    check_block_interval(*options_.block_interval);
+    this->inbox().set_block_interval(*options_.block_interval);
+  }
   ~ReceiverInput() override { receiver_->disconnect(&this->inbox()); }
   [[nodiscard]] std::string name() const override { return options_.name; }
 

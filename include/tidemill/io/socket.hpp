@@ -2,7 +2,7 @@
 // and raw blocks. When the server is not there, refuses, closes or breaks the connection, they connect again after a while.
 //
 // Delivery: what was received before a connection ended is kept; what the server sends while there is no connection is lost.
-// Memory:   bounded by SocketOptions::inbox and one record; past that the server is held back by TCP.
+// Memory:   bounded by SocketOptions::inbox and one record; past that, or past its max_rate, the server is held back by TCP.
 // Errors:   those of settings are ConfigError, from the factories. All others go to the receiver events of the listener.
 // Source:   Spark `socketTextStream`, `socketStream`, `rawSocketStream`.
 #pragma once
@@ -124,7 +124,7 @@ class SocketInput final : public BlockInput<Block> {
   /// Errors: ConfigError.
   SocketInput(const std::shared_ptr<Runtime>& runtime, const SocketAddress& address, const SocketOptions& options,
               MakeSink make_sink)
-      : BlockInput<Block>{runtime->clock, options.inbox},
+      : BlockInput<Block>{runtime->clock, options.inbox, options.max_rate},
         name_{address.name()},
         make_sink_{std::move(make_sink)},
         reader_{address, options} {}

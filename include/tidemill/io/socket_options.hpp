@@ -24,6 +24,9 @@ struct SocketOptions {
   /// Source: Spark waits 2 s.
   Duration reconnect_delay_min = std::chrono::milliseconds{100};
   Duration reconnect_delay_max = std::chrono::seconds{2};
+  /// Records a second that a batch has. Once they have come, nothing is read for a while: the peer is held back by TCP.
+  /// Above 0. [BP1]
+  double max_rate = unlimited_rate;
   /// Past it, nothing is read until a batch has made room: the peer is held back by TCP.
   InboxLimits inbox = {};
 };

@@ -21,7 +21,7 @@ namespace tidemill::detail {
 class TIDEMILL_API StreamSink {
  public:
   virtual ~StreamSink();
-  /// What may follow: `wait_for_room` when the inbox is full, `nothing` when it is closed.
+  /// What may follow: `wait_for_room` when the inbox is full or its rate used up, `nothing` when it is closed.
   enum class Next { read, wait_for_room, nothing };
 
   /// A new connection.
