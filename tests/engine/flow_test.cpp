@@ -242,12 +242,13 @@ TEST(PendingBatches, BeyondTheBoundTheOldestTicksAreMergedAndTheirRecordsKept) {
   auto seen = record(rig.ssc.receiver_stream(feed));
   rig.ssc.start(Drive::by_host);
   for (int i = 1; i <= 7; ++i) {
+    rig.clock->advance(500ms);
     feed->put(i);
-    rig.clock->advance(1s);
+    rig.clock->advance(500ms);
   }
   EXPECT_EQ(rig.ssc.metrics().waiting_batches, 7u);
   EXPECT_EQ(rig.pass(0s), 3u);
-  // The ticks of 1001 s to 1007 s wait; the first four go into that of 1005 s. Records come right after a tick.
+  // The ticks of 1001 s to 1007 s wait; the first four go into that of 1005 s.
   EXPECT_THAT(seen->all(),
               ElementsAre(Seen<int>{at(1005), {1, 2, 3, 4, 5}}, Seen<int>{at(1006), {6}}, Seen<int>{at(1007), {7}}));
   EXPECT_EQ(rig.ssc.metrics().merged_ticks, 4u);
@@ -275,8 +276,9 @@ TEST(PendingBatches,
   auto sums = record(stream.reduce_by_window(std::plus<>{}, 4s, 4s));
   rig.ssc.start(Drive::by_host);
   for (int i = 1; i <= 10; ++i) {
+    rig.clock->advance(500ms);
     feed->put(i);
-    rig.clock->advance(1s);
+    rig.clock->advance(500ms);
   }
   EXPECT_EQ(rig.pass(0s), 3u);  // 1004 s, 1008 s, 1010 s
   EXPECT_EQ(rig.ssc.metrics().merged_ticks, 7u);
@@ -303,9 +305,11 @@ TEST(PendingBatches, AGracefulStopDrainsWhatWaits) {  // L12
   auto seen = record(rig.ssc.receiver_stream(feed));
   rig.ssc.start(Drive::by_host);
   for (int i = 1; i <= 5; ++i) {
+    rig.clock->advance(500ms);
     feed->put(i);
-    rig.clock->advance(1s);
+    rig.clock->advance(500ms);
   }
+  rig.clock->advance(500ms);
   feed->put(6);
   EXPECT_TRUE(rig.ssc.stop(StopMode::graceful));
   EXPECT_THAT(seen->all(),
