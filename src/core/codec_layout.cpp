@@ -118,7 +118,7 @@ class Parser {
     if (word == "string") return simple(Kind::string);
     if (word == "bytes") return simple(Kind::bytes);
     if (word == "unit") return simple(Kind::unit);
-    for (const std::size_t bits : {8, 16, 32, 64}) {
+    for (const std::size_t bits : {8U, 16U, 32U, 64U}) {
       if (word == "i" + std::to_string(bits)) return integer(true, bits);
       if (word == "u" + std::to_string(bits)) return integer(false, bits);
     }
