@@ -103,7 +103,7 @@ struct CheckpointOptions {
   double snapshot_log_fraction = 0.5;  ///< of the size of the last snapshot
   /// Memory for merging: that many bytes of changes at a time, for each of which the log is read once, and no more than there
   /// are. One key group of one state is never divided.
-  std::size_t merge_bytes = 256 * 1024 * 1024;
+  std::size_t merge_bytes = 64 * 1024 * 1024;
 
   /// Snapshots that are kept, with the log since the oldest of them; at least 2, so that a damaged one can be replaced.
   std::size_t keep_snapshots = 2;
