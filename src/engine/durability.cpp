@@ -94,7 +94,7 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
             if (planned.name == input.name) last_plan = planned.bytes;
           }
         }
-        input.input->begin_log(store_->open_block_log(input.name), last_plan);
+        input.input->begin_log(store_->open_block_log(input.name, options_.received), last_plan);
       }
     }
     return resumed;

@@ -27,6 +27,8 @@ struct RecoveryOptions {
   /// What receivers and sockets receive is written into the checkpoint before a batch takes it, and a later run takes it again:
   /// a block that `store` has returned for is not lost. Without it such inputs lose what was not worked on. [R9, R11]
   bool log_received = false;
+  /// The log of each such input.
+  BlockLogOptions received = {};
   /// How the store works; `writer` and `thread_name` are set by the context.
   CheckpointOptions store = {};
 };
