@@ -1,8 +1,8 @@
 // Counts the words of files over all time, and goes on where it was killed:
 //     recoverable_word_count IN CHECKPOINT OUT
-// Every second the files that have been moved into the directory IN are counted, and OUT-<time> has the words that came, with their
-// totals. Kill it with `kill -9`, start it again with the same arguments, and the totals continue: no file is counted twice,
-// and none is missed.
+// Every second the files that have been moved into the directory IN are counted, and OUT-<time> has the words that came,
+// with their totals. Kill it with `kill -9`, start it again with the same arguments, and the totals continue: no file is
+// counted twice, and none is missed.
 #include <csignal>
 #include <exception>
 #include <iostream>

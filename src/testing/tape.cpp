@@ -2,9 +2,7 @@
 
 namespace tidemill::testing::detail {
 
-StateSchema TapePosition::schema() const {
-  return {.kind = "tape", .key = "u8", .value = "u64", .parameters = {}};
-}
+StateSchema TapePosition::schema() const { return {.kind = "tape", .key = "u8", .value = "u64", .parameters = {}}; }
 
 void TapePosition::restore(KeyGroup, std::string_view, std::string_view value) {
   position_ = decode<std::uint64_t>(value);

@@ -503,7 +503,8 @@ TEST_F(FileOutput, FailsWithASentenceWhenAFileGrowsBeyondItsLimit) {  // the way
 
 TEST_F(FileOutput, ReleasesEverythingWhenTooManyFilesAreOpen) {
 #if TIDEMILL_SANITIZED
-  GTEST_SKIP() << "UndefinedBehaviorSanitizer needs a descriptor to look at an object's type, and here there is none left";
+  GTEST_SKIP()
+      << "UndefinedBehaviorSanitizer needs a descriptor to look at an object's type, and here there is none left";
 #endif
   struct rlimit before {};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);

@@ -1,5 +1,5 @@
-// kill -9 at any moment, some of them during recovery, and nothing is lost or doubled. RELIABILITY F1-F9, R9, R11: real processes,
-// real files. The number of kills: TIDEMILL_KILLS, 200 unless set.
+// kill -9 at any moment, some of them during recovery, and nothing is lost or doubled: real processes, real files.
+// SEMANTICS R9, R11. The number of kills: TIDEMILL_KILLS, 200 unless set.
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>

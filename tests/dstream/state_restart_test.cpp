@@ -294,7 +294,7 @@ TEST(UpdateStateRestart, KeysWhoseStateIsEqualAreNotWritten) {
   EXPECT_EQ(kept.take(averages.durable), 0u);
 }
 
-// ---- the whole way: through a checkpoint directory -----------------------------------------------------------------------------
+// ---- the whole way: through a checkpoint directory ----------------------------------------------------------------------
 
 class StateCheckpoint : public ::testing::Test {
  protected:

@@ -247,7 +247,7 @@ TEST_F(Directory, AsAnInputHandsOverWhatTheFilterThrew) {
   input->stop();
 }
 
-// ---- restarts: I6, F55 ----
+// ---- restarts: I6 ----
 
 // What a checkpoint would keep of a memory.
 std::map<std::string, std::string> entries_of(detail::DirectoryMemory& memory,

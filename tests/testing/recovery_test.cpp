@@ -1,5 +1,5 @@
-// A program with a checkpoint, killed and started again: SEMANTICS C1, C2, C5, C21, B3, K4-K6, I7, L14, R8; RELIABILITY F1-F9, F22,
-// F23, F58, F63, F64. A kill is a copy of the directory, taken at that instant: what a process leaves behind when it is gone.
+// A program with a checkpoint, killed and started again: SEMANTICS C1, C2, C5, C21, B3, K4-K6, I7, L14, R8-R11. A kill is a
+// copy of the directory, taken at that instant: what a process leaves behind when it is gone.
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -127,7 +127,7 @@ TEST_F(Recovery, ACleanStopIsContinuedWhereItEnded) {
   EXPECT_TRUE(job.log.says("info", "0 unfinished batches"));
 }
 
-TEST_F(Recovery, ABatchThatWasNotFinishedIsRunAgainWithExactlyWhatItHadTaken) {  // F2
+TEST_F(Recovery, ABatchThatWasNotFinishedIsRunAgainWithExactlyWhatItHadTaken) {
   Tape<std::string> tape;
   {
     Job job{tape, dir()};
@@ -220,7 +220,7 @@ TEST_F(Recovery, TicksThatPassedMeanwhileCanBeSpreadOut) {
   EXPECT_EQ(job.seen.back().time, at(1010)) << "and then the usual pace";
 }
 
-TEST_F(Recovery, ABatchThatFailsIsTriedAgainAndThenTheContextStopsForTheNextRun) {  // F58
+TEST_F(Recovery, ABatchThatFailsIsTriedAgainAndThenTheContextStopsForTheNextRun) {
   Tape<std::string> tape;
   int failures = 1;
   {
@@ -279,7 +279,7 @@ TEST_F(Recovery, ACheckpointThatIsThereAlreadyIsNotOverwritten) {
   EXPECT_EQ(rig.ssc.state(), StreamingState::stopped);
 }
 
-TEST_F(Recovery, TwoContextsCannotShareADirectory) {  // F23
+TEST_F(Recovery, TwoContextsCannotShareADirectory) {
   Tape<std::string> tape;
   Job first{tape, dir()};
   first.start();
@@ -292,7 +292,7 @@ TEST_F(Recovery, TwoContextsCannotShareADirectory) {  // F23
   EXPECT_NO_THROW(third.start()) << "a stop frees the directory";
 }
 
-TEST_F(Recovery, AnotherProgramIsRefusedWithEveryDifference) {  // F63, F64
+TEST_F(Recovery, AnotherProgramIsRefusedWithEveryDifference) {
   Tape<std::string> tape;
   {
     Job job{tape, dir()};
@@ -392,7 +392,7 @@ TEST_F(Recovery, WhatCannotBeReadAgainIsSaid) {  // I7, R8
   EXPECT_TRUE(rig.log.says("warning", "without 3 records of receiver"));
 }
 
-// ---- what is received is logged: R9-R11, F40, F56 ----
+// ---- what is received is logged: R9-R11 ----
 
 // A context with one receiver of ints.
 struct Receiving {

@@ -1,6 +1,6 @@
 // A program with every kind of state on a disk that fails by chance, from a seed: killed, out of power, out of space, lying about
 // syncs, at any durable call, also while it recovers. Whatever happens, each record is in exactly one batch, and everything
-// that was put out follows from the batches, as a slow oracle says. RELIABILITY F1-F10, F13-F17, F56, F58, and 3.1.
+// that was put out follows from the batches, as a slow oracle says.
 //   TIDEMILL_SEEDS=n   how many seeds, 1000 unless set;  TIDEMILL_SEED=n   one of them, with what happens in words
 #include <cstdlib>
 #include <iostream>

@@ -48,7 +48,7 @@ class StreamOps : public NarrowOps<Self, T> {
  public:
   using value_type = T;
 
-  // ---- batch by batch -----------------------------------------------------------------------------------------------------
+  // ---- batch by batch ---------------------------------------------------------------------------------------------------
 
   /// As the operators of Batch of the same name.
   template <class F>
@@ -81,7 +81,7 @@ class StreamOps : public NarrowOps<Self, T> {
   [[nodiscard]] DStream<T> cache() const;
   [[nodiscard]] DStream<T> persist() const { return cache(); }
 
-  // ---- pairs: need T = std::pair<K, V> --------------------------------------------------------------------------------------
+  // ---- pairs: need T = std::pair<K, V> ----------------------------------------------------------------------------------
 
   /// As the operators of Batch of the same name; `partitions` may be a number or a std::shared_ptr to a Partitioner. [P1]
   template <class F, class Partitions = std::size_t>
@@ -104,7 +104,7 @@ class StreamOps : public NarrowOps<Self, T> {
   template <class W, class Partitions = std::size_t>
   [[nodiscard]] auto cogroup(const DStream<W>& other, Partitions partitions = {}) const;
 
-  // ---- windows: need a batch interval -----------------------------------------------------------------------------------------
+  // ---- windows: need a batch interval -----------------------------------------------------------------------------------
   //
   // The window that ends at t holds the batches of (t - length, t]; there is one every `slide`, by default the slide of this
   // stream, and the first ones hold what there is. The result is a stream with that slide. A slide costs what enters the window,
@@ -147,7 +147,7 @@ class StreamOps : public NarrowOps<Self, T> {
   [[nodiscard]] auto reduce_by_key_and_window(F f, Inverse inverse, Duration length, std::optional<Duration> slide = {},
                                               Partitions partitions = {}, Filter filter = {}) const;
 
-  // ---- state: needs pairs --------------------------------------------------------------------------------------------------------
+  // ---- state: needs pairs -----------------------------------------------------------------------------------------------
   //
   // S is the type of the state of a key; it and the keys own what they hold. A batch changes the state whole or not at all: when
   // the function throws, the output operation fails, the state stays as it was, and the batch is tried again before the next.
@@ -173,7 +173,7 @@ class StreamOps : public NarrowOps<Self, T> {
   template <class Spec>
   [[nodiscard]] auto map_with_state(Spec spec) const;
 
-  // ---- output operations ------------------------------------------------------------------------------------------------------
+  // ---- output operations ------------------------------------------------------------------------------------------------
 
   /// Calls `f(batch)` or `f(batch, time)` for every batch, empty ones too, in order of time. [M11]
   template <class F>
@@ -189,7 +189,7 @@ class StreamOps : public NarrowOps<Self, T> {
   void save_as_text_files(std::string prefix, std::string suffix = {}) const;
   void save_as_object_files(std::string prefix, std::string suffix = {}) const;
 
-  // ---- facts ------------------------------------------------------------------------------------------------------------------
+  // ---- facts ------------------------------------------------------------------------------------------------------------
 
   /// The batches of an interval, *both ends included*, oldest first. Ends that are not on the slide are rounded down; times
   /// before the start and times that have not come yet are left out; batches that are no longer remembered are computed again,
@@ -307,8 +307,8 @@ class StateStream : public DStream<std::pair<K, S>> {
   KeyedStateView<K, S> state_;
 };
 
-/// The stream of map_with_state: what the function returned, in the order of the records of each partition of the state, then what it
-/// returned for timeouts.
+/// The stream of map_with_state: what the function returned, in the order of the records of each partition of the state, then
+/// what it returned for timeouts.
 template <class K, class S, class Out>
 class MapWithStateStream : public DStream<Out> {
  public:
@@ -341,6 +341,6 @@ class MapWithStateStream : public DStream<Out> {
 
 }  // namespace tidemill
 
+#include "tidemill/dstream/detail/state_ops.ipp"
 #include "tidemill/dstream/detail/stream_ops.ipp"
 #include "tidemill/dstream/detail/window_ops.ipp"
-#include "tidemill/dstream/detail/state_ops.ipp"

@@ -131,7 +131,8 @@ class TIDEMILL_API StreamingContext {
   /// Errors: PlanError when a directory was named before, ConfigError for options that cannot be. And at start():
   ///   PlanError "checkpoint_exists"; "not_encodable" naming a state whose types have no codec;
   ///             "incompatible_checkpoint" naming every difference between the program and the run that it would continue;
-  ///   StateError "checkpoint_in_use" naming the process, "checkpoint_damaged", "newer_format", "unsafe_filesystem", "disk_full", …
+  ///   StateError "checkpoint_in_use" naming the process, "checkpoint_damaged", "newer_format",
+  ///              "unsafe_filesystem", "disk_full", …
   void checkpoint(std::filesystem::path directory, RecoveryOptions options = {}) {
     engine_->checkpoint(directory.string(), std::move(options), Existing::refuse);
   }

@@ -40,9 +40,9 @@ template <class S, class Stream, class F, class Initial>
   const auto& engine = stream.engine();
   const std::size_t count = state_partitions(*engine, partitions);
   const auto store = std::make_shared<KeyedStore<K, S>>(count, false);
-  const auto steps = std::make_shared<Steps>(
-      store, share(std::move(f)), std::move(initial),
-      GroupForState<InKey>{std::make_shared<const HashPartitioner<InKey>>(count)});
+  const auto steps =
+      std::make_shared<Steps>(store, share(std::move(f)), std::move(initial),
+                              GroupForState<InKey>{std::make_shared<const HashPartitioner<InKey>>(count)});
   const auto node = add_node<Node>(engine, "update_state_by_key", stream, steps);
   register_state<K, S, SavedTouch::no>(engine, node, store);
   return StateStream<K, S>{DStream<std::pair<K, S>>{node}, KeyedStateView<K, S>{store}};
@@ -66,7 +66,8 @@ template <class Self, class T>
 template <class Spec>
 auto StreamOps<Self, T>::map_with_state(Spec spec) const {
   static_assert(detail::PairLike<T>, "map_with_state needs a stream of std::pair; call key_by first");
-  static_assert(requires { typename Spec::state_type; }, "map_with_state takes a StateSpec: state_spec<S>(function)");
+  static_assert(
+      requires { typename Spec::state_type; }, "map_with_state takes a StateSpec: state_spec<S>(function)");
   using S = typename Spec::state_type;
   using K = owned_t<detail::pair_key_t<T>>;
   using F = detail::shared_t<std::remove_cvref_t<decltype(spec.function())>>;
@@ -74,7 +75,8 @@ auto StreamOps<Self, T>::map_with_state(Spec spec) const {
   using Steps = detail::MapWithStateSteps<In, S, F, std::remove_cvref_t<decltype(spec.initial())>>;
   using Out = typename Steps::Out;
   using Node = detail::StatefulNode<Self, Steps>;
-  static_assert(Record<Out>, "the function of map_with_state returns records: movable objects, optionals of them, or nothing");
+  static_assert(Record<Out>,
+                "the function of map_with_state returns records: movable objects, optionals of them, or nothing");
 
   detail::TimeoutRule timeouts{.idle = spec.idle()};
   if (spec.idle() && spec.lazy()) timeouts.every = detail::lazy_timeouts_every(*engine(), slide(), *spec.lazy());
