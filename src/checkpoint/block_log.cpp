@@ -38,7 +38,7 @@ std::string detail::block_log_directory(Fs& fs, const std::string& checkpoint, s
     }
   }
   const std::string receivers = join_path(checkpoint, "receivers");
-  const std::string directory = join_path(receivers, file);
+  std::string directory = join_path(receivers, file);
   if (fs.make_directory(receivers)) fs.sync_directory(checkpoint);
   fs.make_directory(directory);
   // Made just now, or by a process that did not get further.

@@ -104,7 +104,7 @@ class Loader {
     if (!image_.source.snapshot) {
       // Only what was never cut off at its beginning can do without a snapshot.
       if (first_error && !std::binary_search(names_.begin(), names_.end(), numbered_name("commit", 1, ".log")))
-        throw *first_error;
+        throw StateError{*first_error};
       read_commits(nullptr);
     }
     for (; next < numbers.size(); ++next) {

@@ -115,6 +115,7 @@ LogScan scan_log(const LogPlace& place, const ScanOptions& options,
   scan.last_file = files.back();
 
   std::vector<Beginning> beginnings;
+  beginnings.reserve(files.size());
   for (const std::uint64_t file : files) beginnings.push_back(read_beginning(place, file));
   const auto beginning_of = [&](std::uint64_t segment) -> const Beginning& {
     return beginnings[static_cast<std::size_t>(segment - options.base)];

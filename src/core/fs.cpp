@@ -329,7 +329,7 @@ class RealFs final : public Fs {
 
 }  // namespace
 
-FsError::FsError(std::string_view action, std::string path, int error_number)
+FsError::FsError(std::string_view action, const std::string& path, int error_number)
     : WorldError(advice_on(error_number).code, fs_message(action, path, error_number), advice_on(error_number).retry,
                  context_of(path)),
       error_number_{error_number} {}

@@ -315,6 +315,7 @@ class StreamingEngine::Impl final : public InputHost {
   [[nodiscard]] std::vector<GraphInput> graph_inputs() const {
     UniqueNames names;
     std::vector<GraphInput> all;
+    all.reserve(inputs_.size());
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const auto& node = input_nodes_[i];
       all.push_back({names.of(node ? node->name() : inputs_[i]->name()), node ? node->op() : "input", inputs_[i]});
@@ -324,6 +325,7 @@ class StreamingEngine::Impl final : public InputHost {
   [[nodiscard]] std::vector<GraphState> graph_states() const {
     UniqueNames names;
     std::vector<GraphState> all;
+    all.reserve(states_.size());
     for (const State& state : states_)
       all.push_back(
           {names.of(state.node->name() + (state.part.empty() ? "" : ":" + state.part)), state.state, state.why_not});
@@ -333,7 +335,7 @@ class StreamingEngine::Impl final : public InputHost {
   // The k-th of equal names is "name#k".
   class UniqueNames {
    public:
-    std::string of(std::string name) {
+    std::string of(const std::string& name) {
       const std::size_t n = ++seen_[name];
       return n == 1 ? name : name + '#' + std::to_string(n);
     }

@@ -55,17 +55,15 @@ void InboxBase::close() noexcept {
 }
 
 void InboxBase::when_there_is_room(std::function<void()> call) {
-  bool has_room = true;
   std::optional<Time> later;
   {
     const std::scoped_lock lock{mutex_};
     if (!closed_ && is_full()) {
-      has_room = false;
-      room_calls_.push_back(std::move(call));
+      room_calls_.push_back(std::exchange(call, nullptr));
       later = room_time();
     }
   }
-  if (has_room) return call();
+  if (call) return call();
   if (later) call_later(*later);
 }
 

@@ -27,7 +27,7 @@ namespace tidemill {
 class TIDEMILL_API FsError : public WorldError {
  public:
   /// `action` as in "cannot <action> <path>: …".
-  FsError(std::string_view action, std::string path, int error_number);
+  FsError(std::string_view action, const std::string& path, int error_number);
   ~FsError() override;
   [[nodiscard]] int error_number() const noexcept { return error_number_; }  ///< errno
   [[nodiscard]] const std::string& path() const noexcept { return context().op; }
