@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <ctime>
 #include <deque>
 #include <exception>
@@ -50,7 +49,7 @@ std::string holder_text() {
   if (std::sscanf(holder.c_str(), "process %ld on", &pid) == 1 && pid > 0) {
     if (pid == ::getpid()) {
       message += ", which is this one";
-    } else if (::kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) {
+    } else if (::access(("/proc/" + std::to_string(pid)).c_str(), F_OK) != 0 && errno == ENOENT) {
       message += ", which has ended here: a process that it forked holds the lock, or it runs on another machine";
     }
   }
