@@ -196,7 +196,7 @@ class TIDEMILL_API CheckpointStore {
   /// Makes a snapshot of what is durable, on this thread, whether one is due or not.
   void take_snapshot();
 
-  /// The log of what a receiver stored, in receivers/<name>/. It must not outlive the store.
+  /// The log of what a receiver stored, in receivers/NAME/. It must not outlive the store.
   [[nodiscard]] std::unique_ptr<BlockLog> open_block_log(std::string_view name, BlockLogOptions options = {});
 
   /// sync(), then ends the threads and gives the lock back. A second call does nothing.
