@@ -637,12 +637,16 @@ std::optional<Time> CheckpointStore::durable_until() const {
 void CheckpointStore::sync() {
   Impl& impl = *impl_;
   std::unique_lock guard{impl.mutex};
-  if (impl.failed) {
-    impl.failed = false;
-    impl.failure = nullptr;
-    impl.work.notify_all();
+  // Twice: the first failure may be that of an attempt that was under way before this call.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    if (impl.failed) {
+      impl.failed = false;
+      impl.failure = nullptr;
+      impl.work.notify_all();
+    }
+    impl.room.wait(guard, [&] { return impl.failed || impl.jobs_in_flight == 0; });
+    if (!impl.failed) break;
   }
-  impl.room.wait(guard, [&] { return impl.failed || impl.jobs_in_flight == 0; });
   impl.report_failure(guard);
 }
 
