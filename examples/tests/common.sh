@@ -24,6 +24,7 @@ fail() {
   shift
   local file
   for file in "$@"; do
+    [[ -e $file ]] || continue
     echo "---- $(basename "$file")" >&2
     head -n 40 "$file" >&2
   done
@@ -31,6 +32,12 @@ fail() {
 }
 
 passed() { echo "ok: $*"; }
+
+# kill_now <process id>: kill -9, and waits until it is gone with its locks, as whatever restarts a program does.
+kill_now() {
+  kill -9 "$1"
+  wait "$1" 2> /dev/null || true
+}
 
 # wait_for "<what is awaited>" command...: until the command succeeds, at most a minute. For what other processes do.
 wait_for() {

@@ -25,12 +25,12 @@ wait_for "the checkpoint" test -e "$work/checkpoint"
 put one tide mill tide
 wait_for "the first totals" has 'tide 2'
 put two tide
-kill -9 "$counter"
+kill_now "$counter"
 put three mill
 start
 wait_for "the totals after a kill" has 'tide 3'
 wait_for "what came while it was down" has 'mill 2'
-kill -9 "$counter"
+kill_now "$counter"
 start
 put four tide
 wait_for "the totals after another kill" has 'tide 4'
