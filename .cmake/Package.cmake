@@ -1,6 +1,6 @@
 # cmake --install: headers, library, CMake package and pkg-config file. Nothing in them names the prefix, so the
 # installed tree may be moved. A static and a shared build may share a prefix: each brings its own targets file.
-# Components: development (headers and package files), static, shared; without --component all that were built.
+# Components: development (headers and package files), static, shared, tools; without --component all that were built.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tidemill)

@@ -34,9 +34,16 @@ case $way in
     rm -rf "$first" "$prefix"
     "$CMAKE" --install "$TIDEMILL_BUILD_DIR" --component development --prefix "$first"
     "$CMAKE" --install "$TIDEMILL_BUILD_DIR" --component "$kind" --prefix "$first"
+    "$CMAKE" --install "$TIDEMILL_BUILD_DIR" --component tools --prefix "$first"
     mv "$first" "$prefix"
     if grep -rIlF -e "$first" -e "$TIDEMILL_SOURCE_DIR" "$prefix"; then
       fail "the files above name the folder they were built in or installed to"
+    fi
+    if grep -q '^TIDEMILL_BUILD_TOOLS:BOOL=ON$' "$TIDEMILL_BUILD_DIR/CMakeCache.txt"; then
+      tool=$prefix/bin/tidemill-checkpoint
+      [[ -x $tool ]] || fail "there is no $tool"
+      said=$("$tool" --version) || fail "$tool --version ended with status $?"
+      [[ $said =~ ^tidemill-checkpoint\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$tool --version printed '$said'"
     fi
     if [[ $kind == shared ]]; then
       # Hidden visibility: what the library defines for others is its own.

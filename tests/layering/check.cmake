@@ -3,7 +3,8 @@
 #   - where a module's link line in src/CMakeLists.txt names one that stands below it,
 #   - where a module includes a header of everything, such as tidemill/tidemill.hpp,
 #   - where a public header (tidemill/asio.hpp apart) includes Asio or fmt, which cost every user seconds of compile time,
-#   - where an include names no file of ours, or a folder is no module of the list.
+#   - where an include names no file of ours, or a folder is no module of the list,
+#   - where a program in src/tools includes anything but public headers.
 cmake_minimum_required(VERSION 3.25)
 cmake_path(ABSOLUTE_PATH ROOT)
 
@@ -29,7 +30,7 @@ set(faults "")
 foreach(top include/tidemill src)
   file(GLOB entries LIST_DIRECTORIES TRUE RELATIVE ${ROOT}/${top} ${ROOT}/${top}/*)
   foreach(entry IN LISTS entries)
-    if(IS_DIRECTORY ${ROOT}/${top}/${entry} AND NOT entry IN_LIST modules)
+    if(IS_DIRECTORY ${ROOT}/${top}/${entry} AND NOT entry IN_LIST modules AND NOT "${top}/${entry}" STREQUAL "src/tools")
       list(APPEND faults "${top}/${entry}: not a module of the list in docs/architecture.md")
     endif()
   endforeach()
@@ -108,6 +109,10 @@ foreach(file IN LISTS files)
     math(EXPR edges "${edges} + 1")
     if(module STREQUAL "")
       continue()
+    elseif(module STREQUAL "tools")
+      if(NOT target MATCHES "^include/")
+        list(APPEND faults "${at}: a program may not include ${name}, which is no public header")
+      endif()
     elseif(NOT target MATCHES "^(include/tidemill|src)/([^/]+)/")
       list(APPEND faults "${at}: a module may not include ${name}, which includes modules above it")
     else()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tidemill-checkpoint on a checkpoint that a test program left (TIDEMILL_BUILD_DIR is the build tree).
 set -euo pipefail
-tool=$TIDEMILL_BUILD_DIR/tools/tidemill-checkpoint
+tool=$TIDEMILL_BUILD_DIR/src/tools/tidemill-checkpoint
 maker=$TIDEMILL_BUILD_DIR/tests/make_checkpoint
 if [[ ! -x $tool ]]; then
   echo "the tools are not built (TIDEMILL_BUILD_TOOLS is off), so that they are not tested"

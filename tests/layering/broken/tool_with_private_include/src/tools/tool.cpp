@@ -1,0 +1,2 @@
+#include <tidemill/core/low.hpp>
+#include "core/private.hpp"
