@@ -709,10 +709,16 @@ class StreamingEngine::Impl final : public InputHost {
 
     const Running running{*this};
     work_on(t, info);
-    {
-      const std::scoped_lock lock{graph_mutex_};
-      for (const auto& node : nodes_) node->forget(t - std::max(remember_, node->slide()));
-    }
+    forget(t);
+  }
+
+  // What no later batch, and nothing that failed, will ask for.
+  void forget(Time t) {
+    const std::scoped_lock lock{graph_mutex_};
+    Time needed = Time::max();
+    for (const auto& node : nodes_) needed = std::min(needed, node->needs_from().value_or(Time::max()));
+    for (const auto& node : nodes_)
+      node->forget(std::min(t - std::max(remember_, node->slide()), needed - Duration{1}));
   }
 
   // Offsets before data, commit after output: what a batch takes is durable before anything is made of it, and what its states

@@ -1,4 +1,6 @@
 // What fails, and what goes on all the same. SEMANTICS L14, L15; invariant EN5.
+#include <numeric>
+
 #include "engine/harness.hpp"
 
 namespace tidemill {
@@ -101,6 +103,31 @@ TEST(Failure, OfATransformGivesABatchWithoutJobs) {  // L15
   EXPECT_THAT(before->all(), ElementsAre(Seen<int>{at(1002), {2}}))
       << "what the failed batch had taken is not repeated";
   EXPECT_EQ(after->size(), 1u);
+}
+
+TEST(Failure, OfATransformSeveralTimesLosesNothingForTheStatesAndWindowsAboveIt) {
+  using Pair = std::pair<int, int>;
+  Rig rig;
+  const auto feed = std::make_shared<Feed<Pair>>();
+  bool down = true;
+  const auto looked_up = rig.ssc.receiver_stream(feed).transform([&down](const Batch<Pair>& batch, Time) {
+    if (down) throw std::runtime_error{"no reference data"};
+    return batch;
+  });
+  auto totals = record(looked_up.update_state_by_key<int>([](const std::vector<int>& values, std::optional<int> state) {
+    return std::optional{std::accumulate(values.begin(), values.end(), state.value_or(0))};
+  }));
+  auto sums = record(looked_up.reduce_by_key_and_window(std::plus<>{}, 10s));
+  auto window = record(looked_up.window(10s));
+  rig.ssc.start(Drive::by_host);
+  for (int i = 1; i <= 4; ++i) {
+    down = i < 4;
+    feed->put({7, i});
+    EXPECT_EQ(rig.pass(1s), 1u);
+  }
+  EXPECT_THAT(totals->all(), ElementsAre(Seen<Pair>{at(1004), {{7, 10}}}));
+  EXPECT_THAT(sums->all(), ElementsAre(Seen<Pair>{at(1004), {{7, 10}}}));
+  EXPECT_THAT(window->all(), ElementsAre(Seen<Pair>{at(1004), {{7, 1}, {7, 2}, {7, 3}, {7, 4}}}));
 }
 
 TEST(Failure, OfATransformThatReturnsNoBatchDoesNotCompileButAnEmptyOneIsFine) {  // M9

@@ -61,6 +61,9 @@ class TIDEMILL_API GraphNode {
   /// The output operations of batch t have run, or failed: a stateful stream catches up with t, asked for or not. Called in
   /// the order of registration. What it throws is reported like the failure of an output operation.
   virtual void settle([[maybe_unused]] Time t) {}
+  /// The first time for which this stream has still to ask its parents, because they failed when it did; absent: none that has
+  /// passed. No stream lets go of batches of that time and later, so that what failed finds again what it was made of.
+  [[nodiscard]] virtual std::optional<Time> needs_from() const { return std::nullopt; }
   /// Lets go of batches of `last` and before.
   virtual void forget(Time last) noexcept = 0;
 

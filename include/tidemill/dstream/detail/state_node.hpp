@@ -84,6 +84,14 @@ class StateSteps {
     StepPointer last = last_.lock();
     return last && last->time == t ? last : nullptr;
   }
+  /// The first step that has no input yet.
+  [[nodiscard]] std::optional<Time> first_without_input() const {
+    const std::scoped_lock lock{mutex_};
+    for (const StepPointer& step : pending_) {
+      if (!step->input) return step->time;
+    }
+    return std::nullopt;
+  }
   /// Takes all steps up to t. Pre: `prepare(t, …)` has returned one.
   void take_until(Time t) {
     const std::scoped_lock lock{mutex_};
@@ -120,7 +128,7 @@ class StateSteps {
     }
   }
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::deque<StepPointer> pending_;
   std::weak_ptr<Step> last_;    // the last one that was taken
   std::exception_ptr failure_;  // of the last take_until
@@ -288,6 +296,7 @@ class StatefulNode final : public StreamNode<typename Steps::Out> {
     static_cast<void>(this->batch_at(t));  // so that its step has its input
     steps_->settle(t);
   }
+  [[nodiscard]] std::optional<Time> needs_from() const override { return steps_->first_without_input(); }
 
   /// Null when the batch of t is no longer remembered.
   [[nodiscard]] typename Steps::StepPointer step_at(Time t) {

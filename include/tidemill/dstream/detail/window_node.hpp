@@ -402,6 +402,9 @@ class WindowTimes {
     }
   }
   [[nodiscard]] Time latest() const noexcept { return latest_; }
+  [[nodiscard]] std::optional<Time> first() const noexcept {
+    return waiting_.empty() ? std::nullopt : std::optional{waiting_.front()};
+  }
 
  private:
   Time latest_ = Time::min();
@@ -455,6 +458,7 @@ class KeyedWindowNode final : public StreamNode<Out> {
       throw;
     }
   }
+  [[nodiscard]] std::optional<Time> needs_from() const override { return times_.first(); }
 
  protected:
   [[nodiscard]] Batch<Out> compute(Time t) override {
@@ -816,6 +820,7 @@ class PiecesNode final : public StreamNode<Out> {
     }
     pieces_->settle(t, this->engine()->zero_time());
   }
+  [[nodiscard]] std::optional<Time> needs_from() const override { return times_.first(); }
 
  protected:
   [[nodiscard]] Batch<Out> compute(Time t) override {
