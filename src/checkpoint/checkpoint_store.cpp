@@ -249,13 +249,13 @@ struct CheckpointStore::Impl {
     }
     std::vector<LogPosition> positions;
     commits->append(records, &positions);
-    run_written = true;
     std::uint64_t bytes = 0;
     for (const LogRecord& record : records) {
       bytes += frame_header_bytes;
       for (const std::string_view part : record.parts) bytes += part.size();
     }
     const std::lock_guard guard{mutex};
+    run_written = true;
     durable = Witness{jobs.back().time, positions.back().chain};
     durable_position = positions.back();
     statistics.commits += jobs.size();

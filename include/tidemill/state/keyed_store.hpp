@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <tuple>
 #include <unordered_map>
@@ -168,8 +169,8 @@ class KeyedStore {
     explicit Version(std::optional<Time> time) noexcept : time_{time} {}
     // A long chain goes link by link, not by recursion.
     ~Version() {
-      std::shared_ptr<Version> next = std::move(next_);
-      while (next && next.use_count() == 1) next = std::move(next->next_);
+      std::shared_ptr<Version> next = take_next();
+      while (next && next.use_count() == 1) next = next->take_next();
     }
     Version(const Version&) = delete;
     Version& operator=(const Version&) = delete;
@@ -177,9 +178,19 @@ class KeyedStore {
 
    private:
     friend class KeyedStore;
+    void set_next(std::shared_ptr<Version> next) noexcept {
+      const std::lock_guard linking{link_};
+      next_ = std::move(next);
+    }
+    std::shared_ptr<Version> take_next() noexcept {
+      const std::lock_guard linking{link_};
+      return std::move(next_);
+    }
+
     std::optional<Time> time_;                // of the batch; nothing before the first
     std::vector<typename Table::Undo> undo_;  // from the next version to this one, a partition each
     std::shared_ptr<Version> next_;           // shared with whoever holds that; both written once, under the gate
+    std::mutex link_;  // use_count() does not order what the last other holder wrote before our reading
   };
   using VersionRef = std::shared_ptr<const Version>;
 
@@ -220,7 +231,7 @@ class KeyedStore {
       if (keep == Table::Keep::undo) undo.push_back(std::move(before));
     }
     current_->undo_ = std::move(undo);
-    current_->next_ = next;
+    current_->set_next(next);
     current_ = std::move(next);
     return current_;
   }
