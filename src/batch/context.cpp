@@ -6,6 +6,7 @@
 
 #include "tidemill/batch/batch.hpp"
 #include "tidemill/core/error.hpp"
+#include "tidemill/core/fs.hpp"
 
 namespace tidemill {
 namespace detail {
@@ -24,6 +25,7 @@ Runtime::Runtime(ContextOptions options)
       clock{options.clock ? options.clock : std::make_shared<SystemClock>()},
       executor{choose_executor(options)},
       own_workers{options.executor ? nullptr : static_cast<WorkerPool*>(executor.get())},
+      fs{options.fs ? options.fs : Fs::real()},
       logger_{std::move(options.log)} {}
 
 Runtime::~Runtime() = default;

@@ -2,66 +2,25 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
-#include <dirent.h>
-#include <fcntl.h>
 #include <filesystem>
 #include <mutex>
 #include <set>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <system_error>
-#include <unistd.h>
 
 #include "tidemill/core/crc32c.hpp"
 
 namespace tidemill {
 namespace {
 
-// --- What the system said, as a sentence with a way out ---
+using detail::join_path;
 
-struct Advice {
-  const char* code;
-  const char* way_out;
-  Retry retry;
-};
-
-Advice advice_on(int error) {
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-      return {"disk_full", "the disk is full: free some space, or choose a path on another disk", Retry::may_help};
-    case EFBIG:
-      return {"disk_full", "the file is larger than the file system or the limit of this process (ulimit -f) allows",
-              Retry::is_useless};
-    case EACCES:
-    case EPERM:
-      return {"permission_denied", "give this user the permission, or choose another path", Retry::is_useless};
-    case EROFS:
-      return {"permission_denied", "the file system is mounted read-only: choose another path", Retry::is_useless};
-    case ENOENT:
-      return {"not_found", "it, or a directory above it, does not exist or was removed meanwhile", Retry::is_useless};
-    case ENOTDIR: return {"not_found", "a part of the path is a file where a directory is needed", Retry::is_useless};
-    case ENAMETOOLONG:
-      return {"io", "choose a shorter name: with what is added to it for the time of writing it is too long",
-              Retry::is_useless};
-    case EMFILE:
-    case ENFILE:
-      return {"io", "too many files are open: raise the limit (ulimit -n), or use fewer partitions at once",
-              Retry::may_help};
-    default: return {"io", "see the log of the system for the device, and run the batch again", Retry::may_help};
+// What the file system refuses becomes an error of the output, or of the input.
+template <class ErrorType, class F>
+decltype(auto) as_error(F&& f) {
+  try {
+    return f();
+  } catch (const FsError& error) {
+    throw ErrorType(error.code(), error.sentence(), error.retry(), error.context());
   }
-}
-
-template <class ErrorType>
-[[noreturn]] void fail_system(std::string_view action, const std::string& path, int error) {
-  const Advice advice = advice_on(error);
-  std::string message{"cannot "};
-  message.append(action).append(" ").append(path).append(": ").append(std::generic_category().message(error));
-  message.append("; ").append(advice.way_out);
-  ErrorContext context;
-  context.op = path;
-  throw ErrorType(advice.code, message, advice.retry, std::move(context));
 }
 
 [[noreturn]] void fail_sink(const char* code, const std::string& path, const std::string& message) {
@@ -70,90 +29,7 @@ template <class ErrorType>
   throw SinkError(code, message, Retry::is_useless, std::move(context));
 }
 
-// --- Descriptors ---
-
-class Descriptor {
- public:
-  Descriptor() = default;
-  explicit Descriptor(int fd) noexcept : fd_{fd} {}
-  Descriptor(Descriptor&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    if (this != &other) {
-      reset();
-      fd_ = std::exchange(other.fd_, -1);
-    }
-    return *this;
-  }
-  ~Descriptor() { reset(); }
-
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
-  void reset() noexcept {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-  [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
-  // The error of close(), or 0. The descriptor is gone in either case, as Linux has it, so that there is no retry.
-  [[nodiscard]] int close() noexcept {
-    const int fd = std::exchange(fd_, -1);
-    return fd < 0 || ::close(fd) == 0 || errno == EINTR ? 0 : errno;
-  }
-
- private:
-  int fd_ = -1;
-};
-
-Descriptor open_at(int directory, const char* name, int flags) {
-  int fd;
-  do {
-    fd = ::openat(directory, name, flags | O_CLOEXEC, 0666);
-  } while (fd < 0 && errno == EINTR);
-  return Descriptor{fd};
-}
-
-Descriptor open_directory_at(int parent, const char* name, int flags = O_NOFOLLOW) {
-  return open_at(parent, name, O_RDONLY | O_DIRECTORY | flags);
-}
-
-// 0, or what the system said.
-int sync(int fd) {
-  int result;
-  do {
-    result = ::fsync(fd);
-  } while (result != 0 && errno == EINTR);
-  return result == 0 ? 0 : errno;
-}
-
-// Directories on some network and user-space file systems cannot be synchronised, and say so.
-int sync_directory(int fd) {
-  const int error = sync(fd);
-  return error == EINVAL || error == ENOTSUP ? 0 : error;
-}
-
-// Calls `visit(name, is_directory)` for all entries but "." and ".."; it returns false to stop. 0, or the error.
-template <class Visit>
-int for_each_entry(int directory, Visit visit) {
-  Descriptor own = open_directory_at(directory, ".");  // a position of its own: `directory` can be read again
-  if (!own) return errno;
-  struct CloseDirectory {
-    void operator()(DIR* d) const { ::closedir(d); }
-  };
-  const std::unique_ptr<DIR, CloseDirectory> entries{::fdopendir(own.get())};
-  if (!entries) return errno;
-  static_cast<void>(own.release());  // closedir() closes it
-  for (;;) {
-    errno = 0;
-    const dirent* const entry = ::readdir(entries.get());
-    if (entry == nullptr) return errno;
-    const std::string_view name{entry->d_name};
-    if (name == "." || name == "..") continue;
-    bool is_directory = entry->d_type == DT_DIR;
-    if (entry->d_type == DT_UNKNOWN) {
-      struct stat status {};
-      is_directory = ::fstatat(directory, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
-    }
-    if (!visit(name, is_directory)) return 0;
-  }
-}
+std::shared_ptr<Fs> or_real(std::shared_ptr<Fs> fs) { return fs ? std::move(fs) : Fs::real(); }
 
 constexpr std::string_view success_name = "_SUCCESS";
 constexpr std::string_view part_prefix = "part-";
@@ -164,59 +40,34 @@ std::string part_name(std::size_t partition) {
   return std::string{part_prefix} + number;
 }
 
-// A file that OutputDirectory or Hadoop writes into an output directory; Hadoop adds hidden checksums.
-bool is_output_file(std::string_view name, bool is_directory) {
-  if (is_directory) return false;
+// The name of a file that OutputDirectory or Hadoop writes into an output directory; Hadoop adds hidden checksums.
+bool is_output_name(std::string_view name) {
   if (name.starts_with('.')) name.remove_prefix(1);
   return name.starts_with(part_prefix) || name.starts_with(success_name);
 }
 
-// Removes the output files of a directory, as far as that goes. They go by the descriptor, so that they are those of this
-// directory whatever its name is by now.
-void remove_files(int directory) {
-  std::vector<std::string> files;  // first listed, then removed: removing while listing may skip entries
-  for_each_entry(directory, [&](std::string_view file, bool is_directory) {
-    if (is_output_file(file, is_directory)) files.emplace_back(file);
-    return true;
-  });
-  for (const std::string& file : files) ::unlinkat(directory, file.c_str(), 0);
+// The name of an entry that is not ours to remove, if there is one.
+std::optional<std::string> foreign_entry(Fs& fs, const std::string& directory) {
+  for (const std::string& name : fs.list(directory)) {
+    if (!is_output_name(name) || fs.is_directory(join_path(directory, name))) return name;
+  }
+  return std::nullopt;
+}
+
+void remove_files(Fs& fs, const std::string& directory) {
+  for (const std::string& name : fs.list(directory)) {
+    const std::string path = join_path(directory, name);
+    if (is_output_name(name) && !fs.is_directory(path)) fs.remove(path);
+  }
 }
 
 // Removes a directory with its output files, as far as that goes; what stays is reclaimed when the batch is run again.
-void remove_directory(int parent, const std::string& name, int directory) noexcept {
+void remove_output(Fs& fs, const std::string& directory) noexcept {
   try {
-    remove_files(directory);
-  } catch (const std::bad_alloc&) {
-    return;
+    remove_files(fs, directory);
+    fs.remove_directory(directory);
+  } catch (...) {
   }
-  ::unlinkat(parent, name.c_str(), AT_REMOVEDIR);
-}
-
-// The name of an entry that is not ours to remove, if there is one.
-std::optional<std::string> foreign_entry(int directory, const std::string& path) {
-  std::optional<std::string> foreign;
-  const int error = for_each_entry(directory, [&](std::string_view name, bool is_directory) {
-    if (is_output_file(name, is_directory)) return true;
-    foreign.emplace(name);
-    return false;
-  });
-  if (error != 0) fail_system<SinkError>("list the directory", path, error);
-  return foreign;
-}
-
-bool same_file(int descriptor, int parent, const std::string& name) {
-  struct stat open {};
-  struct stat named {};
-  return ::fstat(descriptor, &open) == 0 && ::fstatat(parent, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-         open.st_dev == named.st_dev && open.st_ino == named.st_ino;
-}
-
-enum class Lock { taken, held_by_another, not_supported };
-
-// flock() and not fcntl(): it belongs to the descriptor, so two directories in one process exclude each other too.
-Lock try_lock(int descriptor) {
-  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return Lock::taken;
-  return errno == EWOULDBLOCK ? Lock::held_by_another : Lock::not_supported;
 }
 
 }  // namespace
@@ -227,9 +78,8 @@ class detail::PartFile {
  public:
   explicit PartFile(std::string path) : path_{std::move(path)} {}
 
-  void create(int directory, const std::string& name) {
-    file_ = open_at(directory, name.c_str(), O_WRONLY | O_CREAT | O_EXCL);
-    if (!file_) fail("create", errno);
+  void create(Fs& fs) {
+    guarded([&] { file_ = fs.create(path_); });
   }
 
   void write(std::string_view bytes) {
@@ -252,8 +102,8 @@ class detail::PartFile {
     if (state_ == State::closed) return;
     check_open();
     flush();
-    if (const int error = sync(file_.get()); error != 0) fail("make durable", error);
-    if (const int error = file_.close(); error != 0) fail("close", error);
+    guarded([&] { file_->sync(); });
+    file_.reset();
     state_ = State::closed;
     buffer_ = std::string{};
   }
@@ -301,25 +151,27 @@ class detail::PartFile {
   }
 
   void write_out(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(file_.get(), bytes.data(), bytes.size());
-      if (written >= 0) {
-        bytes.remove_prefix(static_cast<std::size_t>(written));
-      } else if (errno != EINTR) {
-        fail("write", errno);
-      }
+    if (bytes.empty()) return;
+    guarded([&] { file_->write_at(written_, std::as_bytes(std::span{bytes})); });
+    written_ += bytes.size();
+  }
+
+  // Whatever comes out of the file system, the part is lost.
+  template <class F>
+  void guarded(F f) {
+    try {
+      as_error<SinkError>(f);
+    } catch (...) {
+      give_up();
+      throw;
     }
   }
 
-  [[noreturn]] void fail(std::string_view action, int error) {
-    give_up();
-    fail_system<SinkError>(action, path_, error);
-  }
-
-  Descriptor file_;
+  std::unique_ptr<FsFile> file_;
   std::string path_;  // in the staging directory
   std::string buffer_;
   std::uint64_t size_ = 0;
+  std::uint64_t written_ = 0;  // of size_, those that are not in the buffer
   State state_ = State::open;
   bool needs_end_ = false;  // to be closed by its writer, not by commit()
 };
@@ -360,12 +212,14 @@ std::uint64_t PartWriter::size() const noexcept { return file_ ? file_->size() :
 // --- The directory ---
 
 struct OutputDirectory::Impl {
-  std::string path;         // as given, for messages
-  std::string name;         // last component
-  std::string parent_path;  // the rest, symbolic links of the name itself resolved
-  Descriptor parent;
-  std::string staging_name;
-  Descriptor staging;  // locked, where the file system can, for as long as it is open
+  std::shared_ptr<Fs> fs;  // the caller's, who may keep it
+  std::string path;        // as given, for messages
+  std::string target;      // in full, the links of the name itself followed
+  std::string name;        // its last component
+  std::string parent;      // the rest
+  std::string staging;
+  std::unique_ptr<FsLock> staging_lock;  // held, where the file system can, until the directory is published or gone
+  bool has_staging = false;
   detail::ReplaceBy replace_by = detail::ReplaceBy::exchange;
   enum class State { writing, committing, published } state = State::writing;
 
@@ -375,45 +229,29 @@ struct OutputDirectory::Impl {
 
   ~Impl() {
     for (const auto& part : parts) part->give_up();
-    if (staging) remove_directory(parent.get(), staging_name, staging.get());
-  }
-
-  [[nodiscard]] std::string in_parent(const std::string& entry) const {
-    return (std::filesystem::path{parent_path} / entry).string();
+    if (has_staging) remove_output(*fs, staging);
   }
 
   void resolve() {
-    namespace fs = std::filesystem;
-    fs::path target{path};
-    std::error_code error;
-    if (fs::is_symlink(target, error)) {  // the directory behind it is replaced, not the link
-      target = fs::canonical(target, error);
-      if (error) fail_system<SinkError>("follow the link", path, error.value());
-    }
-    while (!target.has_filename() && target.has_relative_path()) target = target.parent_path();  // "out/" is "out"
-    name = target.filename().string();
-    if (name.empty() || name == "." || name == "..") {
+    std::string_view text = path;
+    while (text.size() > 1 && text.ends_with('/')) text.remove_suffix(1);  // "out/" is "out"
+    const std::string_view last = text.substr(text.rfind('/') + 1);
+    if (last.empty() || last == "." || last == "..") {
       fail_sink("not_an_output", path, "cannot write to \"" + path + "\": it does not end in the name of a directory");
     }
-    parent_path = target.has_parent_path() ? target.parent_path().string() : ".";
+    target = fs->resolve(std::string{text});
+    name = target.substr(target.rfind('/') + 1);
+    parent = detail::parent_path(target);
   }
 
-  // Opens the parent, creating what is missing of it. A new directory is durable only when its own parent is.
-  static Descriptor open_parents(const std::filesystem::path& directory) {
-    const std::string text = directory.empty() ? "." : directory.string();
-    if (Descriptor found = open_directory_at(AT_FDCWD, text.c_str(), 0)) return found;
-    if (errno != ENOENT || !directory.has_relative_path()) fail_system<SinkError>("open the directory", text, errno);
-    const Descriptor above = open_parents(directory.parent_path());
-    const std::string last = directory.filename().string();
-    if (::mkdirat(above.get(), last.c_str(), 0777) != 0 && errno != EEXIST) {
-      fail_system<SinkError>("create the directory", text, errno);
-    }
-    Descriptor created = open_directory_at(above.get(), last.c_str(), 0);
-    if (!created) fail_system<SinkError>("open the directory", text, errno);
-    if (const int error = sync_directory(above.get()); error != 0) {
-      fail_system<SinkError>("make durable the directory above", text, error);
-    }
-    return created;
+  // Creates what is missing of a directory. A new directory is durable only when its own parent is.
+  void make_directories(const std::string& directory) {
+    if (fs->exists(directory)) return;
+    const std::string above = detail::parent_path(directory);
+    if (above == directory) return;
+    make_directories(above);
+    fs->make_directory(directory);
+    fs->sync_directory(above);
   }
 
   // Takes the first `.<name>.tmp-<n>` that nobody uses. A directory that is there but not locked was left by a process
@@ -421,27 +259,30 @@ struct OutputDirectory::Impl {
   void create_staging() {
     constexpr int most = 1000;  // writers of one path at the same time; also bounds the races below
     for (int n = 0; n < most; ++n) {
-      const std::string candidate = '.' + name + ".tmp-" + std::to_string(n);
-      const bool created = ::mkdirat(parent.get(), candidate.c_str(), 0777) == 0;
-      if (!created && errno != EEXIST) fail_system<SinkError>("create the directory", in_parent(candidate), errno);
-      Descriptor directory = open_directory_at(parent.get(), candidate.c_str());
-      if (!directory) {
-        if (created && errno != ENOENT) {
-          const int error = errno;
-          ::unlinkat(parent.get(), candidate.c_str(), AT_REMOVEDIR);
-          fail_system<SinkError>("open the directory", in_parent(candidate), error);
-        }
+      const std::string candidate = join_path(parent, '.' + name + ".tmp-" + std::to_string(n));
+      bool created = false;
+      try {
+        created = fs->make_directory(candidate);
+      } catch (const FsError& error) {
+        // A file is there, or a directory that somebody removes just now.
+        if (error.error_number() != ENOTDIR && error.error_number() != EEXIST) throw;
         continue;
       }
-      const Lock lock = try_lock(directory.get());
-      if (lock == Lock::held_by_another || (lock == Lock::not_supported && !created)) continue;
-      if (!same_file(directory.get(), parent.get(), candidate)) continue;  // removed between open and lock
-      if (!created) {
-        if (foreign_entry(directory.get(), in_parent(candidate))) continue;
-        remove_files(directory.get());
+      std::unique_ptr<FsLock> lock;
+      try {
+        lock = fs->lock_directory(candidate);
+        if (!lock) continue;
+      } catch (const FsError&) {
+        // Without locks only a directory that was not there is known to be nobody's.
+        if (!created) continue;
       }
-      staging_name = candidate;
-      staging = std::move(directory);
+      if (!created) {
+        if (foreign_entry(*fs, candidate)) continue;
+        remove_files(*fs, candidate);
+      }
+      staging = candidate;
+      staging_lock = std::move(lock);
+      has_staging = true;
       return;
     }
     fail_sink("io", path,
@@ -449,95 +290,111 @@ struct OutputDirectory::Impl {
                   " directories .<name>.tmp-<n> are in use beside it; remove them if no process is");
   }
 
-  // The directory that is at the final name now, checked and locked; empty if there is none.
-  [[nodiscard]] Descriptor open_old() const {
-    Descriptor old = open_directory_at(parent.get(), name.c_str());
-    if (!old) {
-      if (errno == ENOENT) return old;
-      if (errno == ENOTDIR || errno == ELOOP) {
-        fail_sink("not_an_output", path,
-                  "cannot write to " + path +
-                      ": a file that is not a directory is there; remove "
-                      "it, or choose another path");
-      }
-      fail_system<SinkError>("open the directory", path, errno);
+  // Checks that what is at the final name now, if anything is, may be replaced.
+  void check_old() const {
+    if (!fs->exists(target)) return;
+    if (!fs->is_directory(target)) {
+      fail_sink(
+          "not_an_output", path,
+          "cannot write to " + path + ": a file that is not a directory is there; remove it, or choose another path");
     }
-    if (const auto foreign = foreign_entry(old.get(), path)) {
+    std::optional<std::string> foreign;
+    try {
+      foreign = foreign_entry(*fs, target);
+    } catch (const FsError& error) {
+      if (error.error_number() != ENOENT) throw;  // somebody moved it away just now
+    }
+    if (foreign) {
       fail_sink("not_an_output", path,
                 "cannot replace " + path + ": it holds \"" + *foreign +
                     "\", which no output of a batch does; remove the directory, or choose another path");
     }
-    return old;
   }
 
   void publish() {
     constexpr int attempts = 16;  // somebody else may create or remove the target between two steps
     for (int attempt = 0; attempt < attempts; ++attempt) {
-      if (::renameat(parent.get(), staging_name.c_str(), parent.get(), name.c_str()) ==
-          0) {  // none there, or an empty one
-        staging.reset();
+      if (rename_to_target()) {  // none there, or an empty one
         make_durable();
         return;
       }
-      if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR) fail_system<SinkError>("publish", path, errno);
-      Descriptor old = open_old();
-      if (!old) continue;
-      // Under its new, hidden name the old directory looks like an orphan to other writers, who may take it as their
-      // staging directory. The lock keeps them off, and only who holds it may remove the directory. The writer that
-      // published the old one may hold it until a moment after its rename, so it is asked for twice.
-      Lock lock = try_lock(old.get());
-      std::string old_name = staging_name;
-      if (!exchange(old_name)) continue;
-      staging.reset();
+      std::string old;
+      try {
+        check_old();
+        if (!exchange(old)) continue;
+      } catch (const FsError& error) {
+        if (error.error_number() != ENOENT) throw;
+        continue;  // the old one is gone
+      }
       make_durable();
-      if (lock == Lock::held_by_another) lock = try_lock(old.get());
-      if (lock != Lock::held_by_another && same_file(old.get(), parent.get(), old_name)) {
-        remove_directory(parent.get(), old_name, old.get());
+      // Under its new, hidden name the old directory looks like an orphan to other writers, who may take it as their staging
+      // directory: who holds its lock may. The writer that published it may hold that until a moment after its rename.
+      try {
+        if (const auto lock = fs->lock_directory(old)) remove_output(*fs, old);
+      } catch (const FsError&) {  // no locks: nobody else takes it either
+        remove_output(*fs, old);
       }
       return;
     }
     fail_sink("io", path, "cannot publish " + path + ": another process keeps changing what is there");
   }
 
-  // Puts the staging directory at the final name and the old directory at `old_name`. False: the old one is gone.
-  bool exchange(std::string& old_name) {
-    if (replace_by == detail::ReplaceBy::exchange) {
-      if (::renameat2(parent.get(), staging_name.c_str(), parent.get(), name.c_str(), RENAME_EXCHANGE) == 0)
-        return true;
-      if (errno == ENOENT) return false;
-      if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP) fail_system<SinkError>("publish", path, errno);
+  // False: something that is not an empty directory is there.
+  bool rename_to_target() {
+    try {
+      fs->rename(staging, target);
+      has_staging = false;
+      return true;
+    } catch (const FsError& error) {
+      const int number = error.error_number();
+      if (number == EEXIST || number == ENOTEMPTY || number == ENOTDIR) return false;
+      throw;
     }
-    old_name = '.' + name + ".old";
-    if (const Descriptor left_over = open_directory_at(parent.get(), old_name.c_str())) {
-      remove_directory(parent.get(), old_name, left_over.get());
+  }
+
+  // Puts the staging directory at the final name and the old directory at `old`. False: the old one is gone.
+  bool exchange(std::string& old) {
+    old = staging;
+    if (replace_by == detail::ReplaceBy::exchange && fs->exchange(staging, target)) {
+      has_staging = false;
+      return true;
     }
-    if (::renameat(parent.get(), name.c_str(), parent.get(), old_name.c_str()) != 0) {
-      if (errno == ENOENT) return false;
-      fail_system<SinkError>("move away the former output", path, errno);
+    old = join_path(parent, '.' + name + ".old");
+    if (fs->is_directory(old)) remove_output(*fs, old);
+    fs->rename(target, old);
+    try {
+      fs->rename(staging, target);
+    } catch (const FsError&) {
+      fs->rename(old, target);
+      throw;
     }
-    if (::renameat(parent.get(), staging_name.c_str(), parent.get(), name.c_str()) != 0) {
-      const int error = errno;
-      ::renameat(parent.get(), old_name.c_str(), parent.get(), name.c_str());
-      fail_system<SinkError>("publish", path, error);
-    }
+    has_staging = false;
     return true;
   }
 
   void make_durable() {
     state = State::published;
-    if (const int error = sync_directory(parent.get()); error != 0) {
-      fail_system<SinkError>("make durable (it is published, but may be lost in a power cut)", path, error);
+    staging_lock.reset();
+    try {
+      fs->sync_directory(parent);
+    } catch (const FsError& error) {
+      throw SinkError(error.code(), path + " is published, but may be lost in a power cut: " + error.sentence(),
+                      error.retry(), error.context());
     }
   }
 };
 
-OutputDirectory::OutputDirectory(std::string path, detail::ReplaceBy replace_by) : impl_{std::make_unique<Impl>()} {
+OutputDirectory::OutputDirectory(std::string path, std::shared_ptr<Fs> fs, detail::ReplaceBy replace_by)
+    : impl_{std::make_unique<Impl>()} {
+  impl_->fs = or_real(std::move(fs));
   impl_->path = std::move(path);
   impl_->replace_by = replace_by;
-  impl_->resolve();
-  impl_->parent = Impl::open_parents(impl_->parent_path);
-  static_cast<void>(impl_->open_old());  // what cannot be replaced is reported before the work, not after
-  impl_->create_staging();
+  as_error<SinkError>([&] {
+    impl_->resolve();
+    impl_->make_directories(impl_->parent);
+    impl_->check_old();  // what cannot be replaced is reported before the work, not after
+    impl_->create_staging();
+  });
 }
 
 OutputDirectory::OutputDirectory(OutputDirectory&&) noexcept = default;
@@ -548,7 +405,6 @@ const std::string& OutputDirectory::path() const noexcept { return impl_->path; 
 
 PartWriter OutputDirectory::open_part(std::size_t partition) {
   const std::string name = part_name(partition);
-  const std::string file_path = impl_->in_parent(impl_->staging_name) + '/' + name;
   const std::lock_guard lock{impl_->mutex};
   if (impl_->state != Impl::State::writing) {
     fail_sink("io", impl_->path,
@@ -558,8 +414,9 @@ PartWriter OutputDirectory::open_part(std::size_t partition) {
     fail_sink("io", impl_->path,
               "cannot write " + name + " of " + impl_->path + ": it was opened before; each partition has one writer");
   }
-  impl_->parts.push_back(std::make_shared<detail::PartFile>(file_path));  // first, so that commit() knows if this fails
-  impl_->parts.back()->create(impl_->staging.get(), name);
+  // First, so that commit() knows if this fails.
+  impl_->parts.push_back(std::make_shared<detail::PartFile>(join_path(impl_->staging, name)));
+  impl_->parts.back()->create(*impl_->fs);
   return PartWriter{impl_->parts.back()};
 }
 
@@ -572,35 +429,32 @@ void OutputDirectory::commit() {
     impl_->state = Impl::State::committing;
   }
   for (const auto& part : impl_->parts) part->commit();
-  const std::string success{success_name};
-  Descriptor file = open_at(impl_->staging.get(), success.c_str(), O_WRONLY | O_CREAT | O_EXCL);
-  const std::string success_path = impl_->in_parent(impl_->staging_name) + '/' + success;
-  if (!file) fail_system<SinkError>("create", success_path, errno);
-  if (const int error = sync(file.get()); error != 0) fail_system<SinkError>("make durable", success_path, error);
-  if (const int error = file.close(); error != 0) fail_system<SinkError>("close", success_path, error);
-  if (const int error = sync_directory(impl_->staging.get()); error != 0) {
-    fail_system<SinkError>("make durable", impl_->in_parent(impl_->staging_name), error);
-  }
-  impl_->publish();
+  as_error<SinkError>([&] {
+    impl_->fs->create(join_path(impl_->staging, success_name))->sync();
+    impl_->fs->sync_directory(impl_->staging);
+    impl_->publish();
+  });
 }
 
-std::vector<std::string> part_files(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) fail_system<SourceError>("read", path, errno);
-  if (!S_ISDIR(status.st_mode)) return {path};
-  const Descriptor directory = open_directory_at(AT_FDCWD, path.c_str(), 0);
-  if (!directory) fail_system<SourceError>("open the directory", path, errno);
-  std::vector<std::string> files;
-  const int error = for_each_entry(directory.get(), [&](std::string_view name, bool is_directory) {
-    if (!is_directory && name.starts_with(part_prefix)) files.emplace_back(name);
-    return true;
+std::vector<std::string> part_files(const std::string& path, const std::shared_ptr<Fs>& given) {
+  const std::shared_ptr<Fs> fs = or_real(given);
+  return as_error<SourceError>([&] {
+    const std::string target = fs->resolve(path);
+    if (!fs->is_directory(target)) {
+      static_cast<void>(fs->read(target));  // is there, and may be read
+      return std::vector<std::string>{path};
+    }
+    std::vector<std::string> files;
+    for (std::string& name : fs->list(target)) {
+      if (name.starts_with(part_prefix) && !fs->is_directory(join_path(target, name))) files.push_back(std::move(name));
+    }
+    std::sort(files.begin(), files.end(), [](const std::string& a, const std::string& b) {
+      return std::pair{a.size(), std::string_view{a}} <
+             std::pair{b.size(), std::string_view{b}};  // part-100000 is last
+    });
+    for (std::string& file : files) file = join_path(path, file);
+    return files;
   });
-  if (error != 0) fail_system<SourceError>("list the directory", path, error);
-  std::sort(files.begin(), files.end(), [](const std::string& a, const std::string& b) {
-    return std::pair{a.size(), std::string_view{a}} < std::pair{b.size(), std::string_view{b}};  // part-100000 is last
-  });
-  for (std::string& file : files) file.insert(0, path.ends_with('/') ? path : path + '/');
-  return files;
 }
 
 // --- Object files ---
@@ -665,7 +519,8 @@ void ObjectFileWriter::close() {
 
 struct ObjectFileReader::Impl {
   std::string path;
-  Descriptor file;
+  std::shared_ptr<Fs> fs;  // the caller's, who may keep it
+  std::unique_ptr<FsReader> file;
   std::uint64_t size = 0;    // of the file when it was opened
   std::uint64_t offset = 0;  // of what is read next
   std::string chunk;
@@ -692,16 +547,9 @@ struct ObjectFileReader::Impl {
            "the end of the file after " + std::to_string(size - at) + " bytes: the file was cut, or is damaged");
     }
     into.resize(count);
-    for (std::size_t done = 0; done < count;) {
-      const ssize_t got = ::pread(file.get(), into.data() + done, count - done, static_cast<off_t>(at + done));
-      if (got > 0) {
-        done += static_cast<std::size_t>(got);
-      } else if (got == 0) {
-        fail(at + done, expected, "the end of the file: it was cut while it was read");
-      } else if (errno != EINTR) {
-        fail_system<SourceError>("read", path, errno);
-      }
-    }
+    const std::size_t got =
+        as_error<SourceError>([&] { return file->read_at(at, std::as_writable_bytes(std::span{into})); });
+    if (got < count) fail(at + got, expected, "the end of the file: it was cut while it was read");
   }
 
   void read_header() {
@@ -758,14 +606,14 @@ struct ObjectFileReader::Impl {
   }
 };
 
-ObjectFileReader::ObjectFileReader(std::string path) : impl_{std::make_unique<Impl>()} {
+ObjectFileReader::ObjectFileReader(std::string path, std::shared_ptr<Fs> fs) : impl_{std::make_unique<Impl>()} {
   impl_->path = std::move(path);
-  impl_->file = open_at(AT_FDCWD, impl_->path.c_str(), O_RDONLY);
-  if (!impl_->file) fail_system<SourceError>("open", impl_->path, errno);
-  struct stat status {};
-  if (::fstat(impl_->file.get(), &status) != 0) fail_system<SourceError>("read", impl_->path, errno);
-  if (!S_ISREG(status.st_mode)) impl_->fail(0, "a file", "a directory or a device; see part_files() for directories");
-  impl_->size = static_cast<std::uint64_t>(status.st_size);
+  impl_->fs = or_real(std::move(fs));
+  as_error<SourceError>([&] {
+    if (impl_->fs->is_directory(impl_->path)) impl_->fail(0, "a file", "a directory; see part_files() for directories");
+    impl_->file = impl_->fs->read(impl_->path);
+    impl_->size = impl_->file->size();
+  });
   impl_->read_header();
 }
 

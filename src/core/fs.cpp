@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <dirent.h>
 #include <fcntl.h>
+#include <filesystem>
 #include <mutex>
 #include <random>
 #include <sys/file.h>
@@ -42,6 +43,7 @@ Advice advice_on(int error) {
     case EEXIST: return {"exists", "choose another path, or remove what is there", Retry::is_useless};
     case EMFILE:
     case ENFILE: return {"too_many_files", "raise the limit of open files (ulimit -n), or open fewer", Retry::may_help};
+    case EISDIR: return {"io", "a directory is there where a file is needed", Retry::is_useless};
     case ENAMETOOLONG: return {"io", "choose a shorter name", Retry::is_useless};
     default: return {"io", "see the log of the system for the device", Retry::may_help};
   }
@@ -225,7 +227,12 @@ class RealFs final : public Fs {
   }
 
   void rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) throw FsError("rename a file to", to, errno);
+    if (::rename(from.c_str(), to.c_str()) != 0) throw FsError("move to", to, errno);
+  }
+  bool exchange(const std::string& one, const std::string& other) override {
+    if (::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE) == 0) return true;
+    if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) return false;
+    throw FsError("exchange", other, errno);
   }
   void link(const std::string& from, const std::string& to) override {
     if (::link(from.c_str(), to.c_str()) != 0) throw FsError("link a file to", to, errno);
@@ -245,6 +252,11 @@ class RealFs final : public Fs {
     }
     throw FsError("make the directory", path, error);
   }
+  bool remove_directory(const std::string& path) override {
+    if (::rmdir(path.c_str()) == 0) return true;
+    if (errno == ENOENT) return false;
+    throw FsError("remove the directory", path, errno);
+  }
   void sync_directory(const std::string& path) override {
     const Descriptor fd = open_path(path, O_RDONLY | O_DIRECTORY, "open the directory");
     if (uninterrupted([&] { return ::fsync(fd.get()); }) == 0) return;
@@ -255,6 +267,12 @@ class RealFs final : public Fs {
   bool exists(const std::string& path) override {
     struct stat status {};
     if (::lstat(path.c_str(), &status) == 0) return true;
+    if (errno == ENOENT) return false;
+    throw FsError("look at", path, errno);
+  }
+  bool is_directory(const std::string& path) override {
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) == 0) return S_ISDIR(status.st_mode);
     if (errno == ENOENT) return false;
     throw FsError("look at", path, errno);
   }
@@ -295,11 +313,42 @@ class RealFs final : public Fs {
     return std::make_unique<RealLock>(std::move(fd));
   }
 
+  std::unique_ptr<FsLock> lock_directory(const std::string& path) override {
+    Descriptor fd{uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC); })};
+    if (fd.get() < 0) {
+      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return nullptr;
+      throw FsError("open the directory", path, errno);
+    }
+    if (uninterrupted([&] { return ::flock(fd.get(), LOCK_EX | LOCK_NB); }) != 0) {
+      if (errno == EWOULDBLOCK) return nullptr;
+      throw FsError("lock the directory", path, errno);
+    }
+    struct stat locked {};
+    struct stat named {};  // it may have been renamed or removed between the two calls
+    if (::fstat(fd.get(), &locked) != 0) throw FsError("look at", path, errno);
+    if (::lstat(path.c_str(), &named) != 0) return nullptr;
+    if (locked.st_dev != named.st_dev || locked.st_ino != named.st_ino) return nullptr;
+    return std::make_unique<RealLock>(std::move(fd));
+  }
+
   bool is_locked(const std::string& path) override {
     const Descriptor fd = open_path(path, O_RDONLY, "open");
     if (uninterrupted([&] { return ::flock(fd.get(), LOCK_SH | LOCK_NB); }) == 0) return false;
     if (errno == EWOULDBLOCK) return true;
     throw FsError("look at the lock of", path, errno);
+  }
+
+  std::string resolve(const std::string& path) override {
+    namespace files = std::filesystem;
+    std::error_code error;
+    if (files::is_symlink(path, error)) {
+      const auto target = files::canonical(path, error);
+      if (error) throw FsError("follow the link", path, error.value());
+      return target.string();
+    }
+    const auto absolute = files::absolute(path, error);
+    if (error) throw FsError("find", path, error.value());
+    return absolute.string();
   }
 
   FsKind kind(const std::string& path) override {
@@ -330,9 +379,11 @@ class RealFs final : public Fs {
 }  // namespace
 
 FsError::FsError(std::string_view action, const std::string& path, int error_number)
-    : WorldError(advice_on(error_number).code, fs_message(action, path, error_number), advice_on(error_number).retry,
-                 context_of(path)),
-      error_number_{error_number} {}
+    : FsError(path, error_number, fs_message(action, path, error_number)) {}
+FsError::FsError(const std::string& path, int error_number, const std::string& sentence)
+    : WorldError(advice_on(error_number).code, sentence, advice_on(error_number).retry, context_of(path)),
+      error_number_{error_number},
+      sentence_size_{sentence.size()} {}
 FsError::~FsError() = default;
 
 FsFile::~FsFile() = default;

@@ -120,6 +120,7 @@ class StreamingEngine::Impl final : public InputHost {
       throw PlanError("illegal_state", "checkpoint(\"" + directory +
                                            "\") was called on a context whose checkpoint is \"" +
                                            durability_->directory() + "\" already");
+    if (!options.store.fs) options.store.fs = runtime_->fs;
     durability_ = std::make_unique<Durability>(std::move(directory), std::move(options), existing);
   }
 
@@ -708,7 +709,14 @@ class StreamingEngine::Impl final : public InputHost {
     if (options_.interval && now < t + *options_.interval) catching_up_slowly_ = false;
 
     const Running running{*this};
-    work_on(t, info);
+    try {
+      work_on(t, info);
+    } catch (...) {
+      // Whatever it was, memory perhaps: a batch that is planned and not committed must not be passed over by later ones.
+      if (!durability_) throw;
+      report(std::current_exception());
+      return stop_for_failure();
+    }
     forget(t);
   }
 
@@ -911,7 +919,13 @@ class StreamingEngine::Impl final : public InputHost {
 
   // The exception in flight, with what is known here.
   [[nodiscard]] std::exception_ptr in_batch(Time t, const std::string& op = {}) const noexcept {
-    return with_context({.application = runtime_->app_name, .op = op, .batch_time = t, .partition = {}, .offset = {}});
+    const std::exception_ptr plain = std::current_exception();
+    try {
+      return with_context(
+          {.application = runtime_->app_name, .op = op, .batch_time = t, .partition = {}, .offset = {}});
+    } catch (...) {
+      return plain;  // no memory to say more
+    }
   }
 
   // An error of an attempt that is not the last is only worth a line.

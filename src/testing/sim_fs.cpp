@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <set>
 #include <utility>
@@ -16,44 +17,48 @@ constexpr std::size_t sector = 512;
 
 // A file: what is read, and what the disk has. `dirty` are the sectors in which the two may differ and that the next sync
 // writes; those that a failed sync dropped are in neither, so that they differ until they are written again.
+//
+// A directory: the names that the process sees in it, and those that the disk has.
 struct Node {
   std::string cache;
   std::string disk;
   std::set<std::size_t> dirty;
   bool is_directory = false;
+  std::map<std::string, std::shared_ptr<Node>> names;
+  std::map<std::string, std::shared_ptr<Node>> durable_names;
 };
-using NodePointer = std::shared_ptr<Node>;
+using NodePointer = std::shared_ptr<Node>;  // a file may have several names, or none and be open
+using Names = std::map<std::string, NodePointer>;
 
 // A change of names that is not durable yet: all of it or nothing. A null node takes the name away.
 struct NameChange {
   struct Name {
-    std::string path;
+    NodePointer directory;
+    std::string name;
     NodePointer node;
   };
   std::vector<Name> names;
 };
 
-using Names = std::map<std::string, NodePointer>;
-
-void apply_to(Names& names, const NameChange& change) {
-  for (const auto& [path, node] : change.names) {
+void apply_to(Names Node::*names, const NameChange& change) {
+  for (const auto& [directory, name, node] : change.names) {
     if (node) {
-      names[path] = node;
+      ((*directory).*names)[name] = node;
     } else {
-      names.erase(path);
+      ((*directory).*names).erase(name);
     }
   }
+}
+
+std::string last_name(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  return std::string{path.substr(path.rfind('/') + 1)};
 }
 
 }  // namespace
 
 struct SimFs::Impl {
-  explicit Impl(std::uint64_t seed) : random{seed} {
-    const auto root = std::make_shared<Node>();
-    root->is_directory = true;
-    names["."] = root;
-    durable_names = names;
-  }
+  explicit Impl(std::uint64_t seed) : random{seed} { root->is_directory = true; }
 
   // What a call at which something happens has to do.
   enum class Now { go_on, fail, crash };
@@ -100,8 +105,17 @@ struct SimFs::Impl {
   }
 
   NodePointer find(const std::string& path) const {
-    const auto name = names.find(path);
-    return name == names.end() ? nullptr : name->second;
+    NodePointer node = root;
+    for (std::size_t at = 0; at < path.size();) {
+      const std::size_t end = std::min(path.find('/', at), path.size());
+      const std::string name = path.substr(at, end - at);
+      at = end + 1;
+      if (name.empty() || name == ".") continue;
+      const auto found = node->names.find(name);
+      if (found == node->names.end()) return nullptr;
+      node = found->second;
+    }
+    return node;
   }
   NodePointer file(std::string_view action, const std::string& path) const {
     NodePointer node = find(path);
@@ -109,13 +123,14 @@ struct SimFs::Impl {
     if (node->is_directory) throw FsError(action, path, EISDIR);
     return node;
   }
-  void check_parent(std::string_view action, const std::string& path) const {
-    const NodePointer parent = find(detail::parent_path(path));
+  NodePointer parent(std::string_view action, const std::string& path) const {
+    NodePointer parent = find(detail::parent_path(path));
     if (!parent) throw FsError(action, path, ENOENT);
     if (!parent->is_directory) throw FsError(action, path, ENOTDIR);
+    return parent;
   }
   void change(NameChange what) {
-    apply_to(names, what);
+    apply_to(&Node::names, what);
     pending.push_back(std::move(what));
   }
 
@@ -156,22 +171,21 @@ struct SimFs::Impl {
     const std::size_t first_few = pending.empty() ? 0 : random() % (pending.size() + 1);
     for (std::size_t i = 0; i < pending.size(); ++i) {
       const bool happens = manner == 0 ? false : manner == 1 ? i < first_few : chance(2);
-      if (happens) apply_to(durable_names, pending[i]);
+      if (happens) apply_to(&Node::durable_names, pending[i]);
     }
     pending.clear();
-    // What stands in a directory that is not there is not there.
-    for (auto name = durable_names.begin(); name != durable_names.end();) {
-      bool reachable = true;
-      for (std::string path = name->first; reachable && path != "." && path != "/";) {
-        path = detail::parent_path(path);
-        reachable = path == "/" || durable_names.contains(path);
-      }
-      name = reachable ? std::next(name) : durable_names.erase(name);
-    }
-    names = durable_names;
     std::set<Node*> done;
-    for (auto& [path, node] : names) {
-      if (node->is_directory || !done.insert(node.get()).second) continue;
+    settle_power_loss(*root, done);
+  }
+  void settle_power_loss(Node& directory, std::set<Node*>& done) {
+    const auto chance = [&](std::uint64_t n) { return random() % n == 0; };
+    directory.names = directory.durable_names;
+    for (auto& [name, node] : directory.names) {
+      if (!done.insert(node.get()).second) continue;
+      if (node->is_directory) {
+        settle_power_loss(*node, done);
+        continue;
+      }
       const std::uint64_t bytes_manner = random() % 4;
       const std::size_t step = random() % 2 == 0 ? 1 : 8;  // 512 or 4096 bytes
       const std::size_t kept = node->dirty.empty() ? 0 : random() % (node->dirty.size() + 1);
@@ -196,12 +210,28 @@ struct SimFs::Impl {
     }
   }
 
-  mutable std::mutex mutex;
+  // Locked by every call, from its beginning to its end.
+  class Turnstile {
+   public:
+    void lock() {
+      mutex_.lock();
+      if (begin) begin();
+    }
+    void unlock() {
+      if (end) end();
+      mutex_.unlock();
+    }
+    std::function<void()> begin;
+    std::function<void()> end;
+
+   private:
+    std::mutex mutex_;
+  };
+  mutable Turnstile mutex;
   std::mt19937_64 random;
-  Names names;          // as the process sees them
-  Names durable_names;  // as the disk has them
+  const NodePointer root = std::make_shared<Node>();  // "." and "/"
   std::vector<NameChange> pending;
-  std::map<std::string, std::uint64_t> locks;  // path to which lock
+  std::map<const Node*, std::uint64_t> locks;  // of what, to which lock
   std::uint64_t next_lock = 1;
   std::uint64_t life = 1;  // files opened in an earlier one are dead
 
@@ -326,17 +356,19 @@ class SimReader final : public FsReader {
 
 class SimLock final : public FsLock {
  public:
-  SimLock(std::shared_ptr<SimFs::Impl> disk, std::string path, std::uint64_t number)
-      : disk_{std::move(disk)}, path_{std::move(path)}, number_{number} {}
+  SimLock(std::shared_ptr<SimFs::Impl> disk, NodePointer node)
+      : disk_{std::move(disk)}, node_{std::move(node)}, number_{disk_->next_lock++} {
+    disk_->locks[node_.get()] = number_;
+  }
   ~SimLock() override {
     const std::lock_guard guard{disk_->mutex};
-    const auto lock = disk_->locks.find(path_);
+    const auto lock = disk_->locks.find(node_.get());
     if (lock != disk_->locks.end() && lock->second == number_) disk_->locks.erase(lock);
   }
 
  private:
   const std::shared_ptr<SimFs::Impl> disk_;  // joins the lives of a disk and its locks
-  const std::string path_;
+  const NodePointer node_;
   const std::uint64_t number_;
 };
 
@@ -349,20 +381,21 @@ SimFs::~SimFs() = default;
 std::shared_ptr<SimFs> SimFs::copy(std::uint64_t seed) const {
   const std::lock_guard guard{impl_->mutex};
   auto other = std::make_shared<Impl>(seed);
-  std::map<const Node*, NodePointer> nodes;
-  const auto same = [&](const NodePointer& node) {
+  std::map<const Node*, NodePointer> nodes{{impl_->root.get(), other->root}};
+  const std::function<NodePointer(const NodePointer&)> same = [&](const NodePointer& node) {
     if (!node) return NodePointer{};
-    NodePointer& copied = nodes[node.get()];
-    if (!copied) copied = std::make_shared<Node>(*node);
+    if (const auto known = nodes.find(node.get()); known != nodes.end()) return known->second;
+    const NodePointer copied = nodes[node.get()] = std::make_shared<Node>(*node);
+    for (auto& [_, child] : copied->names) child = same(child);
+    for (auto& [_, child] : copied->durable_names) child = same(child);
     return copied;
   };
-  other->names.clear();
-  other->durable_names.clear();
-  for (const auto& [path, node] : impl_->names) other->names[path] = same(node);
-  for (const auto& [path, node] : impl_->durable_names) other->durable_names[path] = same(node);
+  for (const auto& [name, node] : impl_->root->names) other->root->names[name] = same(node);
+  for (const auto& [name, node] : impl_->root->durable_names) other->root->durable_names[name] = same(node);
   for (const NameChange& change : impl_->pending) {
     NameChange& copied = other->pending.emplace_back();
-    for (const auto& [path, node] : change.names) copied.names.push_back({path, same(node)});
+    for (const auto& [directory, name, node] : change.names)
+      copied.names.push_back({same(directory), name, same(node)});
   }
   other->free_bytes = impl_->free_bytes;
   other->file_system = impl_->file_system;
@@ -434,6 +467,11 @@ void SimFs::record_calls(bool on) {
 
 const std::vector<std::string>& SimFs::calls() const { return impl_->calls; }
 
+void SimFs::on_calls(std::function<void()> begin, std::function<void()> end) {
+  impl_->mutex.begin = std::move(begin);
+  impl_->mutex.end = std::move(end);
+}
+
 void SimFs::set_free_space(std::uint64_t bytes) {
   const std::lock_guard guard{impl_->mutex};
   impl_->free_bytes = bytes;
@@ -447,9 +485,17 @@ void SimFs::set_kind(FsKind kind) {
 std::vector<std::string> SimFs::files() const {
   const std::lock_guard guard{impl_->mutex};
   std::vector<std::string> paths;
-  for (const auto& [path, node] : impl_->names) {
-    if (!node->is_directory) paths.push_back(path);
-  }
+  const std::function<void(const Node&, const std::string&)> collect = [&](const Node& directory,
+                                                                           const std::string& in) {
+    for (const auto& [name, node] : directory.names) {
+      if (node->is_directory) {
+        collect(*node, in + name + '/');
+      } else {
+        paths.push_back(in + name);
+      }
+    }
+  };
+  collect(*impl_->root, "");
   return paths;
 }
 
@@ -463,23 +509,25 @@ void SimFs::set_contents(const std::string& path, std::string bytes) {
   const auto node = std::make_shared<Node>();
   node->cache = bytes;
   node->disk = std::move(bytes);
-  impl_->names[path] = node;
-  impl_->durable_names[path] = node;
+  const NodePointer directory = impl_->parent("write", path);
+  directory->names[last_name(path)] = node;
+  directory->durable_names[last_name(path)] = node;
 }
 
 void SimFs::erase(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
-  impl_->names.erase(path);
-  impl_->durable_names.erase(path);
+  const NodePointer directory = impl_->parent("erase", path);
+  directory->names.erase(last_name(path));
+  directory->durable_names.erase(last_name(path));
 }
 
 std::unique_ptr<FsFile> SimFs::create(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
   impl_->all_or_nothing("create", path, 0, true);
-  impl_->check_parent("create", path);
+  const NodePointer directory = impl_->parent("create", path);
   if (impl_->find(path)) throw FsError("create", path, EEXIST);
   const auto node = std::make_shared<Node>();
-  impl_->change(NameChange{{{path, node}}});
+  impl_->change(NameChange{{{directory, last_name(path), node}}});
   return std::make_unique<SimFile>(impl_, path, node);
 }
 
@@ -498,29 +546,64 @@ std::unique_ptr<FsReader> SimFs::read(const std::string& path) {
 void SimFs::rename(const std::string& from, const std::string& to) {
   const std::lock_guard guard{impl_->mutex};
   impl_->all_or_nothing("rename", to, crc32c(std::as_bytes(std::span{from})), true);
-  const NodePointer node = impl_->file("rename", from);
-  impl_->check_parent("rename a file to", to);
-  if (from != to) impl_->change(NameChange{{{to, node}, {from, nullptr}}});
+  const NodePointer node = impl_->find(from);
+  if (!node) throw FsError("rename", from, ENOENT);
+  const NodePointer directory = impl_->parent("move to", to);
+  if (const NodePointer there = impl_->find(to); there && there != node) {
+    if (node->is_directory && !there->is_directory) throw FsError("move to", to, ENOTDIR);
+    if (!node->is_directory && there->is_directory) throw FsError("move to", to, EISDIR);
+    if (!there->names.empty()) throw FsError("move to", to, ENOTEMPTY);
+  }
+  if (from != to)
+    impl_->change(
+        NameChange{{{directory, last_name(to), node}, {impl_->parent("rename", from), last_name(from), nullptr}}});
+}
+
+bool SimFs::exchange(const std::string& one, const std::string& other) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->all_or_nothing("exchange", other, crc32c(std::as_bytes(std::span{one})), true);
+  const NodePointer first = impl_->find(one);
+  const NodePointer second = impl_->find(other);
+  if (!first || !second) throw FsError("exchange", first ? other : one, ENOENT);
+  impl_->change(NameChange{{{impl_->parent("exchange", one), last_name(one), second},
+                            {impl_->parent("exchange", other), last_name(other), first}}});
+  return true;
 }
 
 void SimFs::link(const std::string& from, const std::string& to) {
   const std::lock_guard guard{impl_->mutex};
   impl_->all_or_nothing("link", to, crc32c(std::as_bytes(std::span{from})), true);
   const NodePointer node = impl_->file("link", from);
-  impl_->check_parent("link a file to", to);
+  const NodePointer directory = impl_->parent("link a file to", to);
   if (impl_->find(to)) throw FsError("link a file to", to, EEXIST);
-  impl_->change(NameChange{{{to, node}}});
+  impl_->change(NameChange{{{directory, last_name(to), node}}});
 }
 
 bool SimFs::remove(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
   // Of a file that is not there nothing is removed, so that nothing can fail.
-  if (!impl_->find(path)) {
+  const NodePointer node = impl_->find(path);
+  if (!node) {
     impl_->look("remove", path);
     return false;
   }
   impl_->all_or_nothing("remove", path);
-  impl_->change(NameChange{{{path, nullptr}}});
+  if (node->is_directory) throw FsError("remove", path, EISDIR);
+  impl_->change(NameChange{{{impl_->parent("remove", path), last_name(path), nullptr}}});
+  return true;
+}
+
+bool SimFs::remove_directory(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  const NodePointer node = impl_->find(path);
+  if (!node) {
+    impl_->look("remove_directory", path);
+    return false;
+  }
+  impl_->all_or_nothing("remove_directory", path);
+  if (!node->is_directory) throw FsError("remove the directory", path, ENOTDIR);
+  if (!node->names.empty()) throw FsError("remove the directory", path, ENOTEMPTY);
+  impl_->change(NameChange{{{impl_->parent("remove the directory", path), last_name(path), nullptr}}});
   return true;
 }
 
@@ -532,10 +615,10 @@ bool SimFs::make_directory(const std::string& path) {
     throw FsError("make the directory", path, ENOTDIR);
   }
   impl_->all_or_nothing("make_directory", path, 0, true);
-  impl_->check_parent("make the directory", path);
+  const NodePointer directory = impl_->parent("make the directory", path);
   const auto node = std::make_shared<Node>();
   node->is_directory = true;
-  impl_->change(NameChange{{{path, node}}});
+  impl_->change(NameChange{{{directory, last_name(path), node}}});
   return true;
 }
 
@@ -550,9 +633,9 @@ void SimFs::sync_directory(const std::string& path) {
   const NodePointer node = impl_->find(path);
   if (!node || !node->is_directory) throw FsError("sync the directory", path, ENOENT);
   std::erase_if(impl_->pending, [&](const NameChange& change) {
-    const bool here = std::any_of(change.names.begin(), change.names.end(),
-                                  [&](const auto& name) { return detail::parent_path(name.path) == path; });
-    if (here) apply_to(impl_->durable_names, change);
+    const bool here =
+        std::any_of(change.names.begin(), change.names.end(), [&](const auto& name) { return name.directory == node; });
+    if (here) apply_to(&Node::durable_names, change);
     return here;
   });
 }
@@ -563,6 +646,13 @@ bool SimFs::exists(const std::string& path) {
   return impl_->find(path) != nullptr;
 }
 
+bool SimFs::is_directory(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("is_directory", path);
+  const NodePointer node = impl_->find(path);
+  return node && node->is_directory;
+}
+
 std::vector<std::string> SimFs::list(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
   impl_->look("list", path);
@@ -570,13 +660,7 @@ std::vector<std::string> SimFs::list(const std::string& path) {
   if (!node) throw FsError("list", path, ENOENT);
   if (!node->is_directory) throw FsError("list", path, ENOTDIR);
   std::vector<std::string> result;
-  for (const auto& name : impl_->names) {
-    if (name.first != path && name.first != "." && detail::parent_path(name.first) == path) {
-      const std::size_t slash = name.first.rfind('/');
-      result.push_back(slash == std::string::npos ? name.first : name.first.substr(slash + 1));
-    }
-  }
-  std::sort(result.begin(), result.end());
+  for (const auto& [name, _] : node->names) result.push_back(name);
   return result;
 }
 
@@ -584,25 +668,39 @@ std::vector<std::string> SimFs::list(const std::string& path) {
 std::unique_ptr<FsLock> SimFs::lock(const std::string& path, std::string_view holder) {
   const std::lock_guard guard{impl_->mutex};
   impl_->look("lock", path);
-  impl_->check_parent("lock", path);
-  if (impl_->locks.contains(path)) return nullptr;
+  const NodePointer directory = impl_->parent("lock", path);
   NodePointer node = impl_->find(path);
   if (!node) {
     node = std::make_shared<Node>();
-    impl_->names[path] = node;
-    impl_->durable_names[path] = node;
+    directory->names[last_name(path)] = node;
+    directory->durable_names[last_name(path)] = node;
   }
+  if (impl_->locks.contains(node.get())) return nullptr;
   node->cache = holder;
   node->disk = node->cache;
-  const std::uint64_t number = impl_->next_lock++;
-  impl_->locks[path] = number;
-  return std::make_unique<SimLock>(impl_, path, number);
+  return std::make_unique<SimLock>(impl_, node);
+}
+
+std::unique_ptr<FsLock> SimFs::lock_directory(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("lock_directory", path);
+  const NodePointer node = impl_->find(path);
+  if (!node || !node->is_directory || impl_->locks.contains(node.get())) return nullptr;
+  return std::make_unique<SimLock>(impl_, node);
 }
 
 bool SimFs::is_locked(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
   impl_->look("is_locked", path);
-  return impl_->locks.contains(path);
+  const NodePointer node = impl_->find(path);
+  return node && impl_->locks.contains(node.get());
+}
+
+// There are no links of the kind that is followed, and there is one working directory.
+std::string SimFs::resolve(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("resolve", path);
+  return path;
 }
 
 FsKind SimFs::kind(const std::string& path) {

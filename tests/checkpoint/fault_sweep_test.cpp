@@ -3,68 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/harness.hpp"
+#include "checkpoint/sabotaged_fs.hpp"
 
 namespace {
 
 using namespace tidemill_test;
-
-/// A file system that leaves out what it is told to: a fault planted into the store, seen from below.
-struct Sabotage {
-  std::string no_sync_of;  // files with this in their name are never synchronised
-  bool no_sync_directory = false;
-};
-
-class SabotagedFile final : public tidemill::FsFile {
- public:
-  SabotagedFile(std::unique_ptr<tidemill::FsFile> file, bool syncs) : file_{std::move(file)}, syncs_{syncs} {}
-  void write_at(std::uint64_t offset, std::span<const std::byte> bytes) override { file_->write_at(offset, bytes); }
-  void append(std::span<const std::byte> bytes) override { file_->append(bytes); }
-  void allocate(std::uint64_t size) override { file_->allocate(size); }
-  void truncate(std::uint64_t size) override { file_->truncate(size); }
-  void sync_data() override {
-    if (syncs_) file_->sync_data();
-  }
-  void sync() override {
-    if (syncs_) file_->sync();
-  }
-
- private:
-  std::unique_ptr<tidemill::FsFile> file_;
-  bool syncs_;
-};
-
-class SabotagedFs final : public tidemill::Fs {
- public:
-  SabotagedFs(std::shared_ptr<SimFs> disk, Sabotage sabotage)
-      : disk_{std::move(disk)}, sabotage_{std::move(sabotage)} {}
-  std::unique_ptr<tidemill::FsFile> create(const std::string& path) override { return wrap(path, disk_->create(path)); }
-  std::unique_ptr<tidemill::FsFile> open(const std::string& path) override { return wrap(path, disk_->open(path)); }
-  std::unique_ptr<tidemill::FsReader> read(const std::string& path) override { return disk_->read(path); }
-  void rename(const std::string& from, const std::string& to) override { disk_->rename(from, to); }
-  void link(const std::string& from, const std::string& to) override { disk_->link(from, to); }
-  bool remove(const std::string& path) override { return disk_->remove(path); }
-  bool make_directory(const std::string& path) override { return disk_->make_directory(path); }
-  void sync_directory(const std::string& path) override {
-    if (!sabotage_.no_sync_directory) disk_->sync_directory(path);
-  }
-  bool exists(const std::string& path) override { return disk_->exists(path); }
-  std::vector<std::string> list(const std::string& path) override { return disk_->list(path); }
-  std::unique_ptr<tidemill::FsLock> lock(const std::string& path, std::string_view holder) override {
-    return disk_->lock(path, holder);
-  }
-  bool is_locked(const std::string& path) override { return disk_->is_locked(path); }
-  tidemill::FsKind kind(const std::string& path) override { return disk_->kind(path); }
-  std::uint64_t free_space(const std::string& path) override { return disk_->free_space(path); }
-  std::array<std::byte, 16> random_id() override { return disk_->random_id(); }
-
- private:
-  std::unique_ptr<tidemill::FsFile> wrap(const std::string& path, std::unique_ptr<tidemill::FsFile> file) {
-    const bool syncs = sabotage_.no_sync_of.empty() || path.find(sabotage_.no_sync_of) == std::string::npos;
-    return std::make_unique<SabotagedFile>(std::move(file), syncs);
-  }
-  std::shared_ptr<SimFs> disk_;
-  Sabotage sabotage_;
-};
 
 struct Fault {
   SimFault what = SimFault::kill;
@@ -202,10 +145,14 @@ void expect_found(const Sabotage& sabotage) {
   EXPECT_NE(sweep(SimFault::power_loss, false, {1, 2, 3, 4, 5, 6}, sabotage, &cases), "") << "in " << cases << " cases";
 }
 
-TEST(PlantedFaults, PlansThatAreNotSynchronisedAreFound) { expect_found({"plan-", false}); }
-TEST(PlantedFaults, CommitsThatAreNotSynchronisedAreFound) { expect_found({"commit-", false}); }
-TEST(PlantedFaults, SnapshotsThatAreNotDurableBeforeTheLogIsRemovedAreFound) { expect_found({"snapshot-", false}); }
-TEST(PlantedFaults, AMissingHeadIsFound) { expect_found({"META", false}); }
-TEST(PlantedFaults, DirectoriesThatAreNotSynchronisedAreFound) { expect_found({"", true}); }
+TEST(PlantedFaults, PlansThatAreNotSynchronisedAreFound) { expect_found({.no_sync_of = names_with("plan-")}); }
+TEST(PlantedFaults, CommitsThatAreNotSynchronisedAreFound) { expect_found({.no_sync_of = names_with("commit-")}); }
+TEST(PlantedFaults, SnapshotsThatAreNotDurableBeforeTheLogIsRemovedAreFound) {
+  expect_found({.no_sync_of = names_with("snapshot-")});
+}
+TEST(PlantedFaults, AMissingHeadIsFound) { expect_found({.no_sync_of = names_with("META")}); }
+TEST(PlantedFaults, DirectoriesThatAreNotSynchronisedAreFound) {
+  expect_found({.no_sync_directory_of = names_with("")});
+}
 
 }  // namespace

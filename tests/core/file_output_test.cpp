@@ -125,7 +125,7 @@ class FileOutput : public testing::Test {
   [[nodiscard]] std::string path(const std::string& name = "out") const { return (root_ / name).string(); }
 
   void write_batch(const std::string& to, std::string_view text, detail::ReplaceBy by = detail::ReplaceBy::exchange) {
-    OutputDirectory output{to, by};
+    OutputDirectory output{to, nullptr, by};
     PartWriter part = output.open_part(0);
     part.write(text);
     part.close();
@@ -234,7 +234,7 @@ class FileOutputRerun : public FileOutput, public testing::WithParamInterface<de
 
 TEST_P(FileOutputRerun, ReplacesTheFormerOutput) {
   {
-    OutputDirectory output{path(), GetParam()};
+    OutputDirectory output{path(), nullptr, GetParam()};
     output.open_part(0).close();
     output.open_part(1).close();
     output.commit();
@@ -250,7 +250,7 @@ TEST_P(FileOutputRerun, ReplacesTheFormerOutput) {
 TEST_P(FileOutputRerun, KeepsTheFormerOutputUntilCommit) {
   write_batch(path(), "first", GetParam());
   {
-    OutputDirectory output{path(), GetParam()};
+    OutputDirectory output{path(), nullptr, GetParam()};
     output.open_part(0).close();
     EXPECT_EQ(content_of(path() + "/part-00000"), "first");
   }
@@ -411,7 +411,7 @@ TEST_F(FileOutput, SaysWhenPermissionIsMissing) {
     ASSERT_EQ(::seteuid(0), 0);
   }
   EXPECT_EQ(error.code, "permission_denied");
-  EXPECT_TRUE(contains(error.text, "cannot create the directory " + path(".out.tmp-0") + ": Permission denied"));
+  EXPECT_TRUE(contains(error.text, "cannot make the directory " + path(".out.tmp-0") + ": Permission denied"));
   EXPECT_TRUE(contains(error.text, "choose another path"));
 }
 

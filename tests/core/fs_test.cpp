@@ -103,6 +103,46 @@ TEST_F(RealFs, ALockKeepsTheSameProcessOutToo) {
   EXPECT_EQ(fs_->read_all(path("LOCK")), "third\n");
 }
 
+TEST_F(RealFs, DirectoriesMoveExchangeAndGo) {
+  for (const char* name : {"a", "b"}) {
+    EXPECT_TRUE(fs_->make_directory(path(name)));
+    static_cast<void>(fs_->create(path(name + std::string{"/in "} + name)));
+  }
+  EXPECT_TRUE(fs_->exchange(path("a"), path("b")));
+  EXPECT_THAT(fs_->list(path("a")), testing::ElementsAre("in b"));
+  EXPECT_THROW(fs_->rename(path("a"), path("b")), FsError) << "it is not empty";
+  fs_->rename(path("a"), path("c"));
+  EXPECT_TRUE(fs_->is_directory(path("c")));
+  EXPECT_FALSE(fs_->is_directory(path("c/in b")));
+  EXPECT_FALSE(fs_->is_directory(path("a")));
+  EXPECT_THROW(fs_->remove_directory(path("c")), FsError);
+  EXPECT_TRUE(fs_->remove(path("c/in b")));
+  EXPECT_TRUE(fs_->remove_directory(path("c")));
+  EXPECT_FALSE(fs_->remove_directory(path("c")));
+}
+
+TEST_F(RealFs, TheLockOfADirectoryGoesWithIt) {
+  EXPECT_EQ(fs_->lock_directory(path("a")), nullptr) << "there is none";
+  static_cast<void>(fs_->create(path("file")));
+  EXPECT_EQ(fs_->lock_directory(path("file")), nullptr);
+  fs_->make_directory(path("a"));
+  auto lock = fs_->lock_directory(path("a"));
+  ASSERT_NE(lock, nullptr);
+  EXPECT_EQ(fs_->lock_directory(path("a")), nullptr);
+  fs_->rename(path("a"), path("b"));
+  EXPECT_EQ(fs_->lock_directory(path("b")), nullptr);
+  lock.reset();
+  EXPECT_NE(fs_->lock_directory(path("b")), nullptr);
+}
+
+TEST_F(RealFs, APathIsResolvedFromTheRootAndThroughALink) {
+  EXPECT_EQ(fs_->resolve(path("not there")), path("not there"));
+  EXPECT_EQ(fs_->resolve("relative"), (std::filesystem::current_path() / "relative").string());
+  fs_->make_directory(path("a"));
+  std::filesystem::create_directory_symlink(path("a"), path("link"));
+  EXPECT_EQ(fs_->resolve(path("link")), std::filesystem::canonical(path("a")).string());
+}
+
 TEST(Paths, AreJoinedAndTakenApart) {
   using tidemill::detail::join_path;
   using tidemill::detail::parent_path;

@@ -79,6 +79,51 @@ TEST(SimFs, NamesThatWereNotSynchronisedAreSometimesUndone) {
   EXPECT_GT(done, 20);
 }
 
+TEST(SimFs, ADirectoryIsMovedWithWhatIsDurableInIt) {
+  int moved = 0, not_moved = 0;
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    SimFs disk{seed};
+    disk.make_directory("staging");
+    disk.sync_directory(".");
+    disk.create("staging/durable")->sync();
+    disk.sync_directory("staging");
+    disk.create("staging/not");
+    auto lock = disk.lock_directory("staging");
+    disk.rename("staging", "final");
+    EXPECT_EQ(disk.lock_directory("final"), nullptr);
+    EXPECT_TRUE(disk.exists("final/not"));
+    disk.lose_power();
+    disk.restart();
+    ++(disk.exists("final/durable") ? moved : not_moved);
+    EXPECT_NE(disk.exists("final/durable"), disk.exists("staging/durable"));
+  }
+  EXPECT_GT(moved, 20);
+  EXPECT_GT(not_moved, 20);
+}
+
+TEST(SimFs, DirectoriesAreExchangedWholeOrNotAtAll) {
+  int exchanged = 0;
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    SimFs disk{seed};
+    for (const std::string name : {"a", "b"}) {
+      disk.make_directory(name);
+      disk.create(name + "/in " + name);
+      disk.sync_directory(name);
+    }
+    disk.sync_directory(".");
+    EXPECT_TRUE(disk.exchange("a", "b"));
+    EXPECT_THROW(disk.rename("a", "b"), FsError) << "it is not empty";
+    EXPECT_THROW(disk.remove_directory("a"), FsError);
+    disk.lose_power();
+    disk.restart();
+    exchanged += disk.exists("a/in b") ? 1 : 0;
+    EXPECT_EQ(disk.exists("a/in b"), disk.exists("b/in a"));
+    EXPECT_NE(disk.exists("a/in b"), disk.exists("a/in a"));
+  }
+  EXPECT_GT(exchanged, 20);
+  EXPECT_LT(exchanged, 80);
+}
+
 TEST(SimFs, AFailedSyncDropsTheBytesAndTheNextOneSucceeds) {
   SimFs disk{1};
   write_file(disk, "a", "");

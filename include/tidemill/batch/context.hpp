@@ -21,6 +21,7 @@
 
 namespace tidemill {
 
+class Fs;
 template <class T>
 class Batch;
 template <class T>
@@ -48,6 +49,9 @@ struct ContextOptions {
   std::shared_ptr<Clock> clock = nullptr;
   /// What the library has to say goes here; nowhere when absent.
   Logger log = nullptr;
+  /// Where output files and checkpoints are written, and object files read; the file system of this process when absent. For
+  /// tests: `testing::SimFs`.
+  std::shared_ptr<Fs> fs = nullptr;
 };
 
 namespace detail {
@@ -63,6 +67,7 @@ class TIDEMILL_API Runtime {
   const std::shared_ptr<Clock> clock;        // never null
   const std::shared_ptr<Executor> executor;  // never null
   WorkerPool* const own_workers;             // the executor, when it is ours; else null
+  const std::shared_ptr<Fs> fs;              // never null
 
   /// Hands a line to the host's logger; swallows what that throws.
   void log(LogLevel level, std::string_view line) const noexcept;

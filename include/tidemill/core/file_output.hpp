@@ -22,6 +22,7 @@
 #include "tidemill/core/codec.hpp"
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/error.hpp"
+#include "tidemill/core/fs.hpp"
 
 namespace tidemill {
 
@@ -74,12 +75,13 @@ class TIDEMILL_API PartWriter {
 /// the batch is run again.
 ///
 /// Errors:  SinkError, naming the path, what the system said and the way out; code() is "disk_full", "permission_denied",
-///          "not_found", "not_an_output" (something else is at `path`), "incomplete" (a part was given up) or "io".
+///          "not_found", "too_many_files", "not_an_output" (something else is at `path`), "incomplete" (a part was given up) or "io".
 /// Threads: open_part() from any number at once; commit() and the destructor while no part is being written.
 class TIDEMILL_API OutputDirectory {
  public:
-  /// Creates the staging directory, and the parents of `path` where they are missing.
-  explicit OutputDirectory(std::string path, detail::ReplaceBy replace_by = detail::ReplaceBy::exchange);
+  /// Creates the staging directory, and the parents of `path` where they are missing. A null `fs` is Fs::real().
+  explicit OutputDirectory(std::string path, std::shared_ptr<Fs> fs = nullptr,
+                           detail::ReplaceBy replace_by = detail::ReplaceBy::exchange);
   OutputDirectory(OutputDirectory&&) noexcept;
   OutputDirectory& operator=(OutputDirectory&&) noexcept;
   ~OutputDirectory();
@@ -100,8 +102,9 @@ class TIDEMILL_API OutputDirectory {
 };
 
 /// The parts of a directory that OutputDirectory wrote, in the order of their partitions; of a plain file, the file.
-/// Hidden files and those that begin with `_` are left out. Errors: SourceError.
-[[nodiscard]] TIDEMILL_API std::vector<std::string> part_files(const std::string& path);
+/// Hidden files and those that begin with `_` are left out. A null `fs` is Fs::real(). Errors: SourceError.
+[[nodiscard]] TIDEMILL_API std::vector<std::string> part_files(const std::string& path,
+                                                               const std::shared_ptr<Fs>& fs = nullptr);
 
 // --- Object files ---
 //
@@ -157,7 +160,8 @@ class TIDEMILL_API ObjectFileWriter {
 /// Threads: one at a time.
 class TIDEMILL_API ObjectFileReader {
  public:
-  explicit ObjectFileReader(std::string path);
+  /// A null `fs` is Fs::real().
+  explicit ObjectFileReader(std::string path, std::shared_ptr<Fs> fs = nullptr);
   ObjectFileReader(ObjectFileReader&&) noexcept;
   ObjectFileReader& operator=(ObjectFileReader&&) noexcept;
   ~ObjectFileReader();

@@ -31,9 +31,13 @@ class TIDEMILL_API FsError : public WorldError {
   ~FsError() override;
   [[nodiscard]] int error_number() const noexcept { return error_number_; }  ///< errno
   [[nodiscard]] const std::string& path() const noexcept { return context().op; }
+  /// what() without the place at its end: for an error that is made of this one.
+  [[nodiscard]] std::string sentence() const { return std::string{what(), sentence_size_}; }
 
  private:
+  FsError(const std::string& path, int error_number, const std::string& sentence);
   int error_number_;
+  std::size_t sentence_size_;
 };
 
 /// A file open for writing.
@@ -97,18 +101,25 @@ class TIDEMILL_API Fs {
   [[nodiscard]] virtual std::unique_ptr<FsFile> open(const std::string& path) = 0;
   [[nodiscard]] virtual std::unique_ptr<FsReader> read(const std::string& path) = 0;
 
-  /// Gives a file another name in the same directory or another; what had that name is gone. Atomic.
+  /// Gives a file or a directory another name in the same directory or another. A file, or an empty directory, that had that
+  /// name is gone. Atomic.
   virtual void rename(const std::string& from, const std::string& to) = 0;
+  /// Gives two files or directories the names of each other. Atomic. Returns false where the file system cannot do that.
+  [[nodiscard]] virtual bool exchange(const std::string& one, const std::string& other) = 0;
   /// Gives a file a second name. Errors: "exists" when there is something of that name.
   virtual void link(const std::string& from, const std::string& to) = 0;
   /// Removes the name of a file. Returns false when there is none.
   virtual bool remove(const std::string& path) = 0;
   /// Makes a directory; its parent is there. Returns false when it was there already.
   virtual bool make_directory(const std::string& path) = 0;
+  /// Removes an empty directory. Returns false when there is none.
+  virtual bool remove_directory(const std::string& path) = 0;
   /// Makes durable what was created, renamed, linked and removed in the directory.
   virtual void sync_directory(const std::string& path) = 0;
 
   [[nodiscard]] virtual bool exists(const std::string& path) = 0;
+  /// Whether a directory has that name; a link to one is none.
+  [[nodiscard]] virtual bool is_directory(const std::string& path) = 0;
   /// The names in a directory, in ascending order, without "." and "..".
   [[nodiscard]] virtual std::vector<std::string> list(const std::string& path) = 0;
 
@@ -116,8 +127,15 @@ class TIDEMILL_API Fs {
   /// process or another; the file then says who. Does not wait.
   [[nodiscard]] virtual std::unique_ptr<FsLock> lock(const std::string& path, std::string_view holder) = 0;
 
+  /// Takes the lock of a directory, which goes with it when it is renamed. Null when somebody holds it, or nothing, or something
+  /// else, has that name when the lock is there. Does not wait. Errors: FsError too where directories have no locks.
+  [[nodiscard]] virtual std::unique_ptr<FsLock> lock_directory(const std::string& path) = 0;
+
   /// Whether somebody holds the lock of a file now. Changes nothing, but who asks at the same instant may find it held by this.
   [[nodiscard]] virtual bool is_locked(const std::string& path) = 0;
+
+  /// The path from the root, whatever directory the process works in later; what a link of that name points to.
+  [[nodiscard]] virtual std::string resolve(const std::string& path) = 0;
 
   [[nodiscard]] virtual FsKind kind(const std::string& path) = 0;
   /// Bytes that this user may still write there.

@@ -29,7 +29,7 @@ struct RecoveryOptions {
   bool log_received = false;
   /// The log of each such input.
   BlockLogOptions received = {};
-  /// How the store works; `writer` and `thread_name` are set by the context.
+  /// How the store works; `writer` and `thread_name` are set by the context, and so is `fs` when it is null.
   CheckpointOptions store = {};
 };
 

@@ -11,7 +11,7 @@
 //   - Bytes are durable after sync() or sync_data() of the file. Of what is not, a loss of power keeps a random part: whole
 //     sectors of 512 bytes, or blocks of 4096, in any order; the others keep what they had before.
 //   - A name is durable after sync_directory(). Of names that were given or taken since, a loss of power undoes some. A
-//     rename happens whole or not at all.
+//     rename or an exchange happens whole or not at all.
 //   - A process that is killed loses nothing that it wrote. If that happens during a write, some first part was written.
 //   - A sync that fails loses the bytes for good, though they can still be read until the power goes, and the next sync of the
 //     same file succeeds (what Linux does).
@@ -20,6 +20,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -80,6 +81,10 @@ class TIDEMILL_API SimFs final : public Fs {
   void record_calls(bool on);
   [[nodiscard]] const std::vector<std::string>& calls() const;
 
+  /// Calls the first at the beginning of each call of the program and the second at its end: for tests that let allocations of
+  /// the program fail, but not those of a disk. Neither may use the disk, or throw.
+  void on_calls(std::function<void()> begin, std::function<void()> end);
+
   void set_free_space(std::uint64_t bytes);
   void set_kind(FsKind kind);
 
@@ -98,14 +103,19 @@ class TIDEMILL_API SimFs final : public Fs {
   std::unique_ptr<FsFile> open(const std::string& path) override;
   std::unique_ptr<FsReader> read(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override;
+  bool exchange(const std::string& one, const std::string& other) override;
   void link(const std::string& from, const std::string& to) override;
   bool remove(const std::string& path) override;
   bool make_directory(const std::string& path) override;
+  bool remove_directory(const std::string& path) override;
   void sync_directory(const std::string& path) override;
   bool exists(const std::string& path) override;
+  bool is_directory(const std::string& path) override;
   std::vector<std::string> list(const std::string& path) override;
   std::unique_ptr<FsLock> lock(const std::string& path, std::string_view holder) override;
+  std::unique_ptr<FsLock> lock_directory(const std::string& path) override;
   bool is_locked(const std::string& path) override;
+  std::string resolve(const std::string& path) override;
   FsKind kind(const std::string& path) override;
   std::uint64_t free_space(const std::string& path) override;
   std::array<std::byte, 16> random_id() override;

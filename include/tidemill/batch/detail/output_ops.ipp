@@ -41,7 +41,7 @@ class ObjectFileNode final : public PreparedNode<T> {
   void build(std::vector<std::vector<T>>& parts, std::vector<Arena>& arenas) const override {
     const std::vector<std::string>& names = files();
     for_each_partition_of(*this->scope(), names.size(), size_hint(), [&](std::size_t p) {
-      ObjectFileReader reader{names[p]};
+      ObjectFileReader reader{names[p], this->scope()->runtime->fs};
       while (true) {
         std::optional<T> record;
         call_user_part("object_file", [&] { record = reader.template next<T>(); });
@@ -54,7 +54,7 @@ class ObjectFileNode final : public PreparedNode<T> {
  private:
   [[nodiscard]] const std::vector<std::string>& files() const {
     const std::scoped_lock lock{mutex_};
-    if (!files_) files_ = part_files(path_);
+    if (!files_) files_ = part_files(path_, this->scope()->runtime->fs);
     return *files_;
   }
 
@@ -71,7 +71,7 @@ void BatchOps<Self, T>::save_as_text_file(const std::filesystem::path& path) con
                 "save_as_text_file: this record has no text form; give its type `std::string to_text(const T&)` or "
                 "operator<< in its own namespace");
   constexpr std::size_t piece = 64 * 1024;
-  OutputDirectory output{path.string()};
+  OutputDirectory output{path.string(), self().node().scope()->runtime->fs};
   detail::run_action(self(), [&](std::size_t p) {
     PartWriter part = output.open_part(p);
     std::string lines;
@@ -91,7 +91,7 @@ void BatchOps<Self, T>::save_as_text_file(const std::filesystem::path& path) con
 template <class Self, class T>
 void BatchOps<Self, T>::save_as_object_file(const std::filesystem::path& path) const {
   static_assert(Encodable<T>, "save_as_object_file: this record has no codec; specialise tidemill::Codec for its type");
-  OutputDirectory output{path.string()};
+  OutputDirectory output{path.string(), self().node().scope()->runtime->fs};
   detail::run_action(self(), [&](std::size_t p) {
     ObjectFileWriter part{output.open_part(p)};
     detail::run_chain(self(), p, [&](auto&& record) {
