@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 // A file is read in pieces of this size, over as many threads as there are.
 constexpr std::size_t piece_bytes = std::size_t{4} << 20;
 // A guess, for size hints only.
-constexpr std::size_t bytes_per_line = 64;
+constexpr std::size_t text_bytes_per_line = 64;
 
 [[noreturn]] void fail(const Scope& scope, const char* op, std::string code, const std::string& message,
                        Retry retry = Retry::may_help, std::optional<std::uint64_t> offset = {}) {
@@ -246,7 +246,7 @@ class TextFilesNode final : public FilesNode<std::string_view> {
  public:
   TextFilesNode(std::shared_ptr<const Scope> scope, std::vector<fs::path> paths, std::size_t partitions,
                 std::size_t max_line_bytes)
-      : FilesNode{std::move(scope), std::move(paths), partitions, bytes_per_line}, max_line_bytes_{max_line_bytes} {}
+      : FilesNode{std::move(scope), std::move(paths), partitions, text_bytes_per_line}, max_line_bytes_{max_line_bytes} {}
 
   void run(std::size_t partition, ChunkSink<std::string_view> sink) const override {
     if (partition < lines_->partitions()) lines_->run(partition, sink);
