@@ -6,9 +6,11 @@
 #include <ctime>
 #include <deque>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <pthread.h>
 #include <set>
+#include <span>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <thread>
@@ -101,6 +103,7 @@ struct CheckpointStore::Impl {
     const bool there = fs->exists(directory);
     const FsKind kind = fs->kind(there ? directory : parent_path(directory));
     if (!kind.safe && !options.allow_unsafe_filesystem) fail_unsafe("it is on a file system of the kind " + kind.name);
+    if (there) refuse_newer_format(*fs, directory);
     if (!there) fs->make_directory(directory);
     const std::string lock_path = join_path(directory, lock_name);
     lock = fs->lock(lock_path, holder_text());
@@ -113,6 +116,8 @@ struct CheckpointStore::Impl {
     ImageOptions image_options;
     image_options.drop_damaged_plan = options.drop_damaged_plan;
     image_options.checks = options.checks;
+    if (options.writer == CheckpointOptions::Writer::background)
+      image_options.threads = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
     image = load_image(*fs, directory, image_options);
     probe();  // P7: from here on something is written
     if (image.is_new) {
@@ -120,8 +125,7 @@ struct CheckpointStore::Impl {
       image = load_image(*fs, directory, image_options);
     }
     for (const std::string& path : image.temporaries) static_cast<void>(fs->remove(path));
-    for (const std::string& path : image.unusable) fs->rename(path, path + ".damaged");
-    if (!image.unusable.empty()) fs->sync_directory(directory);
+    set_aside();
 
     plans.emplace(place(plan_place(*fs, directory, image.id, options.checks), options.plan_segment_bytes),
                   std::move(image.plan_scan));
@@ -130,6 +134,20 @@ struct CheckpointStore::Impl {
     commits->start();
     plans->start();
     take_over();
+  }
+
+  // Snapshots that cannot be used get another name; of those that have one, only the newest stays.
+  void set_aside() {
+    if (image.unusable.empty()) return;
+    constexpr std::string_view mark = ".damaged";
+    for (const std::string& path : image.unusable) fs->rename(path, path + std::string{mark});
+    fs->sync_directory(directory);
+    std::string newest;
+    for (const std::string& name : fs->list(directory)) {  // ascending
+      if (!name.ends_with(mark)) continue;
+      if (!newest.empty()) static_cast<void>(fs->remove(join_path(directory, newest)));
+      newest = name;
+    }
   }
 
   [[noreturn]] void fail_unsafe(const std::string& why) {
@@ -233,7 +251,7 @@ struct CheckpointStore::Impl {
   };
 
   // Writes commits, durable when it returns; whoever calls is the only one that writes. Errors: nothing was written.
-  void write(const std::vector<Job>& jobs) {
+  void write(std::span<const Job> jobs) {
     std::deque<std::string> texts;
     std::vector<LogRecord> records;
     if (!run_written) records.push_back({FrameType::run, stamp_of(run.run.zero_time), {run_text}});
@@ -496,12 +514,25 @@ const std::vector<NamedState>& CheckpointStore::states() const noexcept { return
 const std::vector<std::string>& CheckpointStore::warnings() const noexcept { return impl_->image.warnings; }
 const std::string& CheckpointStore::directory() const noexcept { return impl_->directory; }
 
+std::uint64_t CheckpointStore::expected_entries(std::string_view state) const noexcept {
+  for (const FoldIndex::State& known : impl_->image.index.states) {
+    if (known.state.name != state) continue;
+    return known.in_snapshot ? impl_->image.source.snapshot->entries[*known.in_snapshot] : known.changes;
+  }
+  return 0;
+}
+
 void CheckpointStore::for_each_entry(std::string_view state,
                                      FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit) {
   if (impl_->running) fail_call("for_each_entry gives what an earlier run left: call it before begin_run");
   for (const FoldIndex::State& known : impl_->image.index.states) {
     if (known.state.name != state) continue;
-    with_state_errors([&] { fold_state(impl_->image.source, known, impl_->options.merge_bytes, visit); });
+    // In one pass over the log: the state is about to take more memory than its changes do.
+    constexpr auto all = std::numeric_limits<std::size_t>::max();
+    const auto& source = impl_->image.source;
+    const bool large = (source.snapshot ? source.snapshot->size : 0) + bytes_in(source.log) > 1024 * 1024;
+    const bool ahead = large && impl_->options.writer == CheckpointOptions::Writer::background;
+    with_state_errors([&] { (ahead ? fold_state_ahead : fold_state)(source, known, all, visit); });
   }
 }
 
@@ -584,7 +615,7 @@ void CheckpointStore::plan(const BatchPlan& plan) {
   });
 }
 
-void CheckpointStore::commit(Time time, std::vector<StateCommit> changes) {
+void CheckpointStore::commit(Time time, std::vector<StateCommit>&& changes) {
   Impl& impl = *impl_;
   if (!impl.running || impl.closed) fail_call("commit is for between begin_run and close");
   if (impl.pending.empty() || impl.pending.front().time != stamp_of(time))
@@ -602,11 +633,14 @@ void CheckpointStore::commit(Time time, std::vector<StateCommit> changes) {
     if (!names.insert(commit.state).second) fail_call("two changes of the state \"" + commit.state + "\"");
     job.bytes += commit.changes.bytes().size();
   }
-  job.changes = std::move(changes);
   if (impl.options.writer == CheckpointOptions::Writer::caller) {
-    std::vector<Impl::Job> jobs;
-    jobs.push_back(std::move(job));
-    with_state_errors([&] { impl.write(jobs); });
+    job.changes = std::move(changes);
+    try {
+      with_state_errors([&] { impl.write({&job, 1}); });
+    } catch (...) {
+      changes = std::move(job.changes);
+      throw;
+    }
     impl.pending.pop_front();
     return;
   }
@@ -619,10 +653,11 @@ void CheckpointStore::commit(Time time, std::vector<StateCommit> changes) {
             impl.bytes_in_flight + job.bytes <= impl.options.max_bytes_in_flight);
   });
   impl.report_failure(guard);
-  const std::size_t bytes = job.bytes;
   impl.queue.push_back(std::move(job));
+  // Nothing fails from here on.
+  impl.queue.back().changes = std::move(changes);
   ++impl.jobs_in_flight;
-  impl.bytes_in_flight += bytes;
+  impl.bytes_in_flight += impl.queue.back().bytes;
   impl.pending.pop_front();
   guard.unlock();
   impl.work.notify_all();

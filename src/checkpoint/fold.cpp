@@ -2,19 +2,21 @@
 
 #include <algorithm>
 #include <bit>
+#include <condition_variable>
 #include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace tidemill::detail {
 namespace {
 
-constexpr std::size_t sync_bytes =
-    8 * 1024 * 1024;  // so that no fdatasync of the logs has to wait for much of a snapshot
+// So that no fdatasync of the logs has to wait for much of a snapshot.
+constexpr std::size_t sync_bytes = 2 * 1024 * 1024;
 constexpr std::size_t write_bytes = 1024 * 1024;
-
-Extent whole_file(const std::string& path, std::uint64_t number, std::uint64_t size) {
-  return {path, number, file_header_bytes, size, 0};
-}
 
 // Reads the head of a commit; then, for each state, its name and the entries by `visit(name, end)`, which takes them until
 // `reader` has given as many bytes.
@@ -178,7 +180,7 @@ class Changes {
 
 }  // namespace
 
-RecordReader FoldSource::snapshot_reader() const {
+Extent FoldSource::snapshot_extent() const {
   // The first frame continues the checksum of the header, which ties the two together.
   const auto file = fs->read(snapshot->path);
   char bytes[4];
@@ -186,9 +188,7 @@ RecordReader FoldSource::snapshot_reader() const {
   if (read_twice(*file, file_header_bytes - 4, std::as_writable_bytes(std::span{bytes})) == 4)
     std::memcpy(&chain, bytes, 4);
   if constexpr (std::endian::native == std::endian::big) chain = __builtin_bswap32(chain);
-  Extent extent = whole_file(snapshot->path, snapshot->number, snapshot->size);
-  extent.chain = chain;
-  return {*fs, {std::move(extent)}, checks};
+  return {snapshot->path, snapshot->number, file_header_bytes, snapshot->size, chain};
 }
 
 FoldIndex index_log(const FoldSource& source) {
@@ -229,6 +229,7 @@ FoldIndex index_log(const FoldSource& source) {
       if (state == index.states.end()) reader.fail("a state that the run does not have");
       states.entries([&](const RecordReader::Entry& entry) {
         state->bytes[entry.group] += sizeof(Change) + entry.key.size() + entry.value.size();
+        ++state->changes;
       });
     }
   }
@@ -264,8 +265,179 @@ void fold_state(const FoldSource& source, const FoldIndex::State& state, std::si
   }
 }
 
+namespace {
+
+// All frames of a file, in parts that are read at the same time.
+void verify_frames(Fs& fs, const Extent& all, const CheckpointChecks& checks, unsigned threads) {
+  const auto fail = [](const Extent& extent, std::uint64_t offset) {
+    fail_damaged(extent.path, offset, "a record is not what it was");
+  };
+  const auto verify = [&](const Extent& part) {
+    const auto file = fs.read(part.path);
+    FrameReader frames{*file, part.from, part.to, part.chain, checks};
+    Frame frame;
+    while (frames.offset() < part.to) {
+      if (frames.next(frame) != FrameReader::Outcome::frame) fail(part, frames.offset());
+    }
+  };
+  constexpr std::uint64_t least = 1024 * 1024;  // of a part
+  const std::uint64_t count = std::clamp<std::uint64_t>((all.to - all.from) / least, 1, threads);
+  if (count == 1) return verify(all);
+  // A header has the checksum of its frame, which the next part begins with and this one finds to be right.
+  std::vector<Extent> parts;
+  {
+    const auto file = fs.read(all.path);
+    FrameReader frames{*file, all.from, all.to, all.chain, checks};
+    Frame frame;
+    Extent part = all;
+    for (std::uint64_t p = 1; p < count; ++p) {
+      const std::uint64_t to = all.from + (all.to - all.from) / count * p;
+      while (frames.offset() < to) {
+        if (frames.skip(frame) != FrameReader::Outcome::frame) fail(all, frames.offset());
+      }
+      part.to = frames.offset();
+      parts.push_back(part);
+      part.from = frames.offset();
+      part.chain = frames.chain();
+    }
+    part.to = all.to;
+    parts.push_back(std::move(part));
+  }
+  std::vector<std::exception_ptr> errors(parts.size());
+  const auto guarded = [&](std::size_t p) {
+    try {
+      verify(parts[p]);
+    } catch (...) {
+      errors[p] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    helpers.reserve(parts.size());
+    std::size_t next = 1;
+    try {
+      for (; next < parts.size(); ++next) helpers.emplace_back(guarded, next);
+    } catch (const std::system_error&) {  // no thread to be had: then one after the other
+    }
+    guarded(0);
+    for (; next < parts.size(); ++next) guarded(next);
+  }
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+// Entries on their way from the thread that reads them.
+struct EntryBlock {
+  struct Head {
+    KeyGroup group;
+    std::uint32_t key_size;
+    std::uint32_t value_size;
+  };
+  std::vector<Head> heads;
+  std::string bytes;  // of keys and values in turn
+};
+
+class EntryQueue {
+ public:
+  // For the reader. False: nobody wants more.
+  bool push(EntryBlock& block) {
+    std::unique_lock guard{mutex_};
+    changed_.wait(guard, [&] { return full_.size() < most || given_up_; });
+    if (given_up_) return false;
+    full_.push_back(std::exchange(block, {}));
+    if (!spare_.empty()) {
+      block = std::move(spare_.back());
+      spare_.pop_back();
+    }
+    changed_.notify_all();
+    return true;
+  }
+  void end(std::exception_ptr error) {
+    const std::lock_guard guard{mutex_};
+    ended_ = true;
+    error_ = std::move(error);
+    changed_.notify_all();
+  }
+  // For the other one. False: that was all.
+  bool pop(EntryBlock& block) {
+    std::unique_lock guard{mutex_};
+    block.heads.clear();
+    block.bytes.clear();
+    if (block.bytes.capacity() != 0) spare_.push_back(std::exchange(block, {}));
+    changed_.wait(guard, [&] { return !full_.empty() || ended_; });
+    if (full_.empty()) {
+      if (error_) std::rethrow_exception(error_);
+      return false;
+    }
+    block = std::move(full_.front());
+    full_.pop_front();
+    changed_.notify_all();
+    return true;
+  }
+  void give_up() {
+    const std::lock_guard guard{mutex_};
+    given_up_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  static constexpr std::size_t most = 8;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<EntryBlock> full_;
+  std::vector<EntryBlock> spare_;
+  bool ended_ = false;
+  bool given_up_ = false;
+  std::exception_ptr error_;
+};
+
+struct GivenUp {};
+
+}  // namespace
+
+void fold_state_ahead(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes,
+                      EntryVisitor visit) {
+  constexpr std::size_t block_bytes = 128 * 1024;
+  EntryQueue queue;
+  std::jthread reader;
+  try {
+    reader = std::jthread{[&] {
+      try {
+        EntryBlock block;
+        fold_state(source, state, merge_bytes, [&](KeyGroup group, std::string_view key, std::string_view value) {
+          block.heads.push_back(
+              {group, static_cast<std::uint32_t>(key.size()), static_cast<std::uint32_t>(value.size())});
+          block.bytes.append(key).append(value);
+          if (block.bytes.size() + block.heads.size() * sizeof(EntryBlock::Head) >= block_bytes && !queue.push(block))
+            throw GivenUp{};
+        });
+        static_cast<void>(queue.push(block));
+        queue.end(nullptr);
+      } catch (const GivenUp&) {
+      } catch (...) {
+        queue.end(std::current_exception());
+      }
+    }};
+  } catch (const std::system_error&) {  // no thread to be had
+    return fold_state(source, state, merge_bytes, visit);
+  }
+  try {
+    for (EntryBlock block; queue.pop(block);) {
+      std::string_view rest = block.bytes;
+      for (const EntryBlock::Head& head : block.heads) {
+        visit(head.group, rest.substr(0, head.key_size), rest.substr(head.key_size, head.value_size));
+        rest.remove_prefix(std::size_t{head.key_size} + head.value_size);
+      }
+    }
+  } catch (...) {
+    queue.give_up();
+    throw;
+  }
+}
+
 SnapshotFile verify_snapshot(Fs& fs, const std::string& path, std::uint64_t number, const CheckpointId& id,
-                             const CheckpointChecks& checks) {
+                             const CheckpointChecks& checks, unsigned threads) {
   SnapshotFile snapshot;
   snapshot.number = number;
   snapshot.path = path;
@@ -282,6 +454,8 @@ SnapshotFile verify_snapshot(Fs& fs, const std::string& path, std::uint64_t numb
   source.fs = &fs;
   source.checks = checks;
   source.snapshot = snapshot;
+  verify_frames(fs, source.snapshot_extent(), checks, threads);
+  source.checks.crc = false;  // the bytes are good; now what they say
   RecordReader reader = source.snapshot_reader();
   if (!reader.next() || reader.type() != FrameType::snapshot) fail_damaged(path, file_header_bytes, "it has no head");
   snapshot.head = decode_snapshot_head(reader.take_rest());

@@ -32,7 +32,8 @@ struct FoldSource {
 
   [[nodiscard]] RecordReader log_reader() const { return {*fs, log, checks}; }
   /// The records of the snapshot.
-  [[nodiscard]] RecordReader snapshot_reader() const;
+  [[nodiscard]] RecordReader snapshot_reader() const { return {*fs, {snapshot_extent()}, checks}; }
+  [[nodiscard]] Extent snapshot_extent() const;
 };
 
 /// What there is to fold: made by reading the log once.
@@ -41,6 +42,7 @@ struct FoldIndex {
     NamedState state;
     std::optional<std::size_t> in_snapshot;  // its place there
     std::uint64_t from = 0;                  // changes in earlier records of the log belong to a state that was dropped
+    std::uint64_t changes = 0;               // in the log
     std::array<std::uint64_t, 256> bytes{};  // of changes, for each group
   };
   std::vector<State> states;  // by name
@@ -54,9 +56,14 @@ using EntryVisitor = FunctionRef<void(KeyGroup, std::string_view, std::string_vi
 /// Gives every entry of a state, by group and key. Memory: `merge_bytes` of changes, if no group has more.
 void fold_state(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes, EntryVisitor visit);
 
-/// Opens a snapshot and reads all of it. Errors: StateError as for any file that is damaged.
+/// The same, read by another thread than the one that calls `visit`, which is this one.
+void fold_state_ahead(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes,
+                      EntryVisitor visit);
+
+/// Opens a snapshot and reads all of it, with so many threads if it is large. Errors: StateError as for any file that is damaged.
 [[nodiscard]] SnapshotFile verify_snapshot(Fs& fs, const std::string& path, std::uint64_t number,
-                                           const CheckpointId& id, const CheckpointChecks& checks);
+                                           const CheckpointId& id, const CheckpointChecks& checks,
+                                           unsigned threads = 1);
 
 /// Writes what `source` folds to, durable when it returns, its name included. Returns its description.
 [[nodiscard]] SnapshotFile write_snapshot(const FoldSource& source, const FoldIndex& index, const SnapshotHead& head,

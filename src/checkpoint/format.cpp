@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view magic = "TIDECKPT";
 constexpr char last_byte =
     '\x7E';  // of every frame, so that a frame without its end is not taken for one that ends in zeros
-constexpr std::size_t read_bytes = 1024 * 1024;
+constexpr auto read_bytes = static_cast<std::size_t>(4 * frame_bytes(max_frame_payload));  // whole frames of a snapshot
 
 template <class T>
 void put(char* at, T value) {
@@ -29,6 +29,8 @@ T get(const char* at) {
 bool all_zero(std::string_view bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == 0; });
 }
+
+}  // namespace
 
 struct FrameHead {
   std::uint32_t checksum;
@@ -74,8 +76,6 @@ struct FrameHead {
     return length <= max_frame_payload && frame_bytes(length) <= room && is_type() && flags <= 3;
   }
 };
-
-}  // namespace
 
 std::string to_hex(std::span<const std::byte> bytes) {
   static constexpr char digits[] = "0123456789abcdef";
@@ -194,19 +194,26 @@ FrameReader::FrameReader(const FsReader& file, std::uint64_t offset, std::uint64
 std::string_view FrameReader::look(std::size_t bytes) {
   bytes = static_cast<std::size_t>(std::min<std::uint64_t>(bytes, end_ - std::min(offset_, end_)));
   const std::uint64_t skipped = offset_ - buffer_offset_;
-  if (skipped + bytes <= buffer_.size())
-    return std::string_view{buffer_}.substr(static_cast<std::size_t>(skipped), bytes);
-  buffer_.erase(0, static_cast<std::size_t>(std::min<std::uint64_t>(skipped, buffer_.size())));
-  buffer_offset_ = offset_;
-  const std::size_t have = buffer_.size();
+  if (skipped + bytes <= filled_) return {buffer_.get() + skipped, bytes};
+  const char* const rest = buffer_.get() + std::min<std::uint64_t>(skipped, filled_);
+  const std::size_t have = filled_ - static_cast<std::size_t>(std::min<std::uint64_t>(skipped, filled_));
   // A short log is not worth a large buffer.
   const std::size_t wanted = static_cast<std::size_t>(std::min<std::uint64_t>(
       std::max(bytes, have == 0 && offset_ < 4096 ? std::size_t{64 * 1024} : read_bytes), end_ - offset_));
-  if (wanted > have) {
-    buffer_.resize(wanted);
-    buffer_.resize(have + read_twice(file_, offset_ + have, std::as_writable_bytes(std::span{buffer_}).subspan(have)));
+  if (wanted > room_) {
+    auto larger = std::make_unique_for_overwrite<char[]>(wanted);
+    if (have > 0) std::memcpy(larger.get(), rest, have);
+    buffer_ = std::move(larger);
+    room_ = wanted;
+  } else if (have > 0) {
+    std::memmove(buffer_.get(), rest, have);
   }
-  return std::string_view{buffer_}.substr(0, bytes);
+  buffer_offset_ = offset_;
+  filled_ = have;
+  if (wanted > have)
+    filled_ +=
+        read_twice(file_, offset_ + have, std::as_writable_bytes(std::span{buffer_.get() + have, wanted - have}));
+  return {buffer_.get(), std::min(bytes, filled_)};
 }
 
 FrameReader::Outcome FrameReader::next(Frame& frame) {
@@ -226,7 +233,25 @@ FrameReader::Outcome FrameReader::next(Frame& frame) {
   bytes = look(size);
   if (bytes.size() < size) return Outcome::bad;
   if (checks_.crc && crc32c(bytes_of(bytes).subspan(4)) != head.checksum) return Outcome::bad;
-  if (checks_.chain && !any_chain_ && head.previous != chain_) return Outcome::bad;
+  if (!accept(head, frame)) return Outcome::bad;
+  frame.payload = bytes.substr(frame_header_bytes, head.length);
+  return Outcome::frame;
+}
+
+FrameReader::Outcome FrameReader::skip(Frame& frame) {
+  char bytes[frame_header_bytes];
+  if (offset_ >= end_) return Outcome::end;
+  const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(sizeof bytes, end_ - offset_));
+  if (read_twice(file_, offset_, std::as_writable_bytes(std::span{bytes}.first(size))) < sizeof bytes)
+    return Outcome::bad;
+  const FrameHead head{bytes};
+  if (head.check != head.expected || !head.plausible(end_ - offset_) || !accept(head, frame)) return Outcome::bad;
+  frame.payload = {};
+  return Outcome::frame;
+}
+
+bool FrameReader::accept(const FrameHead& head, Frame& frame) {
+  if (checks_.chain && !any_chain_ && head.previous != chain_) return false;
   any_chain_ = false;
   frame.type = static_cast<FrameType>(head.type);
   frame.first = (head.flags & 1) != 0;
@@ -235,10 +260,9 @@ FrameReader::Outcome FrameReader::next(Frame& frame) {
   frame.chain = head.checksum;
   frame.previous = head.previous;
   frame.offset = offset_;
-  frame.payload = bytes.substr(frame_header_bytes, head.length);
-  offset_ += size;
+  offset_ += frame_bytes(head.length);
   chain_ = head.checksum;
-  return Outcome::frame;
+  return true;
 }
 
 bool is_torn(const FsReader& file, std::uint64_t offset, std::uint64_t end) {
@@ -304,7 +328,9 @@ bool RecordReader::next_frame() {
       file_ = fs_.read(extent.path);
       frames_ = std::make_unique<FrameReader>(*file_, extent.from, extent.to, extent.chain, checks_);
     }
-    if (frames_->next(frame_) != FrameReader::Outcome::frame)
+    // Where checksums are not looked at, what nobody wants to see need not be read.
+    const auto outcome = passing_over_ && !checks_.crc ? frames_->skip(frame_) : frames_->next(frame_);
+    if (outcome != FrameReader::Outcome::frame)
       fail_damaged(extents_[extent_ - 1].path, frames_->offset(), "a record that was good is not so any more");
     if (frame_.type != FrameType::begin) return true;
   }
@@ -312,7 +338,9 @@ bool RecordReader::next_frame() {
 
 bool RecordReader::next() {
   stitched_.clear();
+  passing_over_ = true;
   while (!frame_.last) next_of_record();
+  passing_over_ = false;
   rest_ = {};
   if (!next_frame()) return false;
   while (!frame_.first && !begun_) {

@@ -98,6 +98,8 @@ struct Frame {
 std::uint32_t append_frame(std::string& out, FrameType type, bool first, bool last, std::int64_t stamp,
                            std::uint32_t previous, std::string_view payload);
 
+struct FrameHead;
+
 /// Takes frames from a file, one after the other.
 class FrameReader {
  public:
@@ -113,6 +115,8 @@ class FrameReader {
 
   /// The payload lasts until the next call.
   Outcome next(Frame& frame);
+  /// The same, looking at the header alone, which has a checksum of its own: the frame has no payload then.
+  Outcome skip(Frame& frame);
   /// The first frame of a segment may continue anything that is not there any more.
   void accept_any_chain() noexcept { any_chain_ = true; }
 
@@ -120,7 +124,8 @@ class FrameReader {
   [[nodiscard]] std::uint32_t chain() const noexcept { return chain_; }
 
  private:
-  std::string_view look(std::size_t bytes);  // at offset_; fewer at the end
+  std::string_view look(std::size_t bytes);          // at offset_; fewer at the end
+  bool accept(const FrameHead& head, Frame& frame);  // whether it continues what was read
 
   const FsReader& file_;
   const CheckpointChecks checks_;
@@ -128,7 +133,9 @@ class FrameReader {
   const std::uint64_t end_;
   std::uint32_t chain_;
   bool any_chain_ = false;
-  std::string buffer_;  // bytes of the file from buffer_offset_ on
+  std::unique_ptr<char[]> buffer_;  // bytes of the file from buffer_offset_ on
+  std::size_t room_ = 0;            // in the buffer
+  std::size_t filled_ = 0;
   std::uint64_t buffer_offset_ = 0;
 };
 
@@ -212,6 +219,7 @@ class RecordReader {
 
   Fs& fs_;
   bool begun_ = false;
+  bool passing_over_ = false;  // the rest of a record
   std::vector<Extent> extents_;
   const CheckpointChecks checks_;
   std::size_t extent_ = 0;  // the next one to open

@@ -15,6 +15,15 @@ struct CommitPlace {
 
 std::string text_of(std::int64_t stamp) { return to_string(time_of(stamp)); }
 
+FileHeader read_head(Fs& fs, const std::string& path, const CheckpointChecks& checks) {
+  std::string bytes(file_header_bytes + 1, '\0');
+  bytes.resize(read_twice(*fs.read(path), 0, std::as_writable_bytes(std::span{bytes})));
+  const FileHeader header = decode_header(bytes, path, checks);
+  if (header.kind != FileKind::meta || bytes.size() != file_header_bytes)
+    fail_damaged(path, 0, "it is a file of another kind");
+  return header;
+}
+
 class Loader {
  public:
   Loader(Fs& fs, const std::string& directory, const ImageOptions& options)
@@ -42,12 +51,7 @@ class Loader {
   bool read_meta() {
     const std::string path = join_path(directory_, meta_name);
     if (std::binary_search(names_.begin(), names_.end(), meta_name)) {
-      std::string bytes(file_header_bytes + 1, '\0');
-      bytes.resize(read_twice(*fs_.read(path), 0, std::as_writable_bytes(std::span{bytes})));
-      const FileHeader header = decode_header(bytes, path, options_.checks);
-      if (header.kind != FileKind::meta || bytes.size() != file_header_bytes)
-        fail_damaged(path, 0, "it is a file of another kind");
-      image_.id = header.id;
+      image_.id = read_head(fs_, path, options_.checks).id;
       return true;
     }
     // It is written last when a checkpoint is made. So without it there is nothing but unused segments.
@@ -81,7 +85,7 @@ class Loader {
       const std::string path = snapshot_path(numbers[next]);
       std::optional<SnapshotFile> snapshot;
       try {
-        snapshot = verify_snapshot(fs_, path, numbers[next], image_.id, options_.checks);
+        snapshot = verify_snapshot(fs_, path, numbers[next], image_.id, options_.checks, options_.threads);
       } catch (const StateError& error) {
         if (error.code() == "newer_format") throw;
         image_.warnings.push_back(error.what());
@@ -298,11 +302,22 @@ LogPlace log_place(Fs& fs, const std::string& directory, const CheckpointId& id,
 }  // namespace
 
 LogPlace plan_place(Fs& fs, const std::string& directory, const CheckpointId& id, const CheckpointChecks& checks) {
-  return log_place(fs, directory, id, checks, FileKind::plan_log, "plan");
+  LogPlace place = log_place(fs, directory, id, checks, FileKind::plan_log, "plan");
+  place.filled = true;  // every batch waits for it
+  return place;
 }
 
 LogPlace commit_place(Fs& fs, const std::string& directory, const CheckpointId& id, const CheckpointChecks& checks) {
   return log_place(fs, directory, id, checks, FileKind::commit_log, "commit");
+}
+
+void refuse_newer_format(Fs& fs, const std::string& directory) {
+  const std::string path = join_path(directory, meta_name);
+  try {
+    if (fs.exists(path)) static_cast<void>(read_head(fs, path, {}));
+  } catch (const WorldError& error) {
+    if (error.code() == "newer_format") throw;
+  }
 }
 
 CheckpointImage load_image(Fs& fs, const std::string& directory, const ImageOptions& options) {

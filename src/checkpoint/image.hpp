@@ -47,6 +47,7 @@ struct CheckpointImage {
 
 struct ImageOptions {
   bool drop_damaged_plan = false;
+  unsigned threads = 1;  // to read with
   CheckpointChecks checks;
 };
 
@@ -54,6 +55,9 @@ struct ImageOptions {
                                   const CheckpointChecks& checks);
 [[nodiscard]] LogPlace commit_place(Fs& fs, const std::string& directory, const CheckpointId& id,
                                     const CheckpointChecks& checks);
+
+/// Before anything is touched. Errors: StateError "newer_format"; what else may be wrong load_image() will say.
+void refuse_newer_format(Fs& fs, const std::string& directory);
 
 /// Errors: StateError "checkpoint_damaged", "newer_format"; FsError.
 [[nodiscard]] CheckpointImage load_image(Fs& fs, const std::string& directory, const ImageOptions& options);

@@ -268,6 +268,17 @@ void SegmentLog::create(const LogPlace& place) {
   log.make_segment(2);
 }
 
+void SegmentLog::make_room(FsFile& file, std::uint64_t from, std::uint64_t size) const {
+  file.allocate(size);
+  if (!place_.filled) return;
+  const std::string zeros(static_cast<std::size_t>(std::min<std::uint64_t>(size - from, 256 * 1024)), '\0');
+  for (std::uint64_t at = from; at < size;) {
+    const auto step = static_cast<std::size_t>(std::min<std::uint64_t>(zeros.size(), size - at));
+    file.write_at(at, bytes_of(zeros).first(step));
+    at += step;
+  }
+}
+
 // Under another name first: a file of the final name is always whole (L1).
 void SegmentLog::make_segment(std::uint64_t number) {
   const std::string path = place_.path(number);
@@ -281,7 +292,7 @@ void SegmentLog::make_segment(std::uint64_t number) {
   {
     const auto file = place_.fs->create(temporary);
     file->write_at(0, bytes_of(encode_header(header)));
-    file->allocate(place_.segment_bytes);
+    make_room(*file, file_header_bytes, place_.segment_bytes);
     file->sync();
   }
   place_.fs->rename(temporary, path);
@@ -310,7 +321,7 @@ void SegmentLog::start() {
     fail_damaged(path, bytes.size(), "the file has become shorter");
   auto file = place_.fs->create(temporary);
   file->write_at(0, bytes_of(bytes));
-  file->allocate(capacity);
+  make_room(*file, bytes.size(), capacity);
   file->sync();
   place_.fs->rename(temporary, path);
   place_.fs->sync_directory(place_.directory);

@@ -33,6 +33,9 @@ struct LogPlace {
   CheckpointId id{};
   std::uint64_t segment_bytes = 0;
   CheckpointChecks checks;
+  /// Segments are made of zeros that were written, not of room. Then the file system has nothing to note down when a record is
+  /// synchronised, and does not wait for what other files have to note down.
+  bool filled = false;
 
   [[nodiscard]] std::string path(std::uint64_t segment) const;
   /// The numbers of the segments that are there, ascending.
@@ -125,6 +128,7 @@ class SegmentLog {
   [[nodiscard]] std::uint64_t disk_bytes() const;
 
  private:
+  void make_room(FsFile& file, std::uint64_t from, std::uint64_t size) const;
   void make_segment(std::uint64_t number);
   void ensure_file(std::uint64_t number);
 

@@ -3,5 +3,6 @@
 namespace tidemill {
 
 DurableState::~DurableState() = default;
+void DurableState::restoring(std::uint64_t) {}
 
 }  // namespace tidemill

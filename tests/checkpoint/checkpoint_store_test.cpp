@@ -251,7 +251,50 @@ TEST(CheckpointStore, ANewerFormatIsRefusedAndNothingIsTouched) {
     EXPECT_EQ(error.code(), "newer_format");
     EXPECT_THAT(error.what(), testing::HasSubstr("version 2"));
   }
-  EXPECT_THAT(disk->calls(), testing::ElementsAre("sync_directory checkpoint"));
+  EXPECT_THAT(disk->calls(), testing::IsEmpty());
+}
+
+TEST(CheckpointStore, AFailedCommitLeavesItsChangesToBeCommittedAgain) {
+  const auto disk = new_disk();
+  {
+    CheckpointStore store{"checkpoint", small_options(disk)};
+    store.begin_run(run_record());
+    store.plan(plan_of(1));
+    auto changes = commits_of({{"counts", 1, "a", "1"}});
+    disk->fail_at(1, SimFault::io_error, true);
+    EXPECT_EQ(code_of([&] { store.commit(time_at(1), std::move(changes)); }), "io");
+    disk->clear_faults();
+    store.commit(time_at(1), std::move(changes));  // NOLINT(bugprone-use-after-move): it was not taken
+  }
+  CheckpointStore store{"checkpoint", small_options(disk)};
+  EXPECT_EQ(states_in(store), (States{{"counts", {{{1, "a"}, "1"}}}}));
+}
+
+TEST(CheckpointStore, OfSnapshotsThatWereFoundDamagedTheNewestIsKept) {
+  const auto disk = new_disk();
+  const auto damaged = [&] {
+    std::vector<std::string> names = disk->list("checkpoint");
+    std::erase_if(names, [](const std::string& name) { return !name.ends_with(".damaged"); });
+    return names;
+  };
+  for (int batch = 1; batch <= 4; ++batch) {
+    CheckpointStore store{"checkpoint", small_options(disk)};
+    EXPECT_EQ(store.warnings().size(), batch > 2 ? 1U : 0U);
+    store.begin_run(run_record());
+    store.plan(plan_of(batch));
+    store.commit(time_at(batch), commits_of({{"counts", 1, "a", std::to_string(batch)}}));
+    store.take_snapshot();
+    store.close();
+    if (batch == 1) continue;  // nothing would make up for it
+    const std::string newest = "checkpoint/snapshot-000000000" + std::to_string(batch) + ".dat";
+    std::string bytes = disk->contents(newest);
+    bytes[100] ^= 1;
+    disk->set_contents(newest, bytes);
+  }
+  EXPECT_THAT(damaged(), testing::ElementsAre("snapshot-0000000003.dat.damaged"));
+  CheckpointStore store{"checkpoint", small_options(disk)};
+  EXPECT_THAT(damaged(), testing::ElementsAre("snapshot-0000000004.dat.damaged"));
+  EXPECT_EQ(states_in(store), (States{{"counts", {{{1, "a"}, "4"}}}}));
 }
 
 // --- With threads ---

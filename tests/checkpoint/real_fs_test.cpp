@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,6 +79,86 @@ TEST_F(RealCheckpoint, ThreadsMakeSnapshotsWhileBatchesGoOn) {
   }
   CheckpointStore store{directory_, threaded};
   EXPECT_EQ(states_in(store), expected);
+}
+
+// Large enough for several threads to verify it and for one to read ahead.
+TEST_F(RealCheckpoint, ALargeStateComesBackAndDamageAnywhereInItIsFound) {
+  CheckpointOptions threaded = options();
+  threaded.writer = CheckpointOptions::Writer::background;
+  threaded.commit_segment_bytes = 1024 * 1024;
+  threaded.merge_bytes = 64 * 1024 * 1024;
+  constexpr unsigned entries = 30'000;
+  const std::string value(100, 'v');
+  const auto key = [](unsigned i) { return "key " + std::to_string(i); };
+  const auto plan_of = [](int batch) {
+    BatchPlan plan;
+    plan.time = time_at(batch);
+    return plan;
+  };
+  {
+    CheckpointStore store{directory_, threaded};
+    store.begin_run(run_record());
+    store.plan(plan_of(1));
+    std::vector<StateCommit> commits(1);
+    commits[0].state = "counts";
+    for (unsigned i = 0; i < entries; ++i) commits[0].changes.put(static_cast<KeyGroup>(i % 256), key(i), value);
+    store.commit(time_at(1), std::move(commits));
+    store.sync();
+    store.take_snapshot();
+    store.plan(plan_of(2));
+    commits.resize(1);
+    commits[0].state = "counts";
+    commits[0].changes.erase(7, key(7));
+    commits[0].changes.put(8, key(8), std::string{"new"});
+    store.commit(time_at(2), std::move(commits));
+  }
+  const auto read = [&](const auto& see) {
+    CheckpointStore store{directory_, threaded};
+    EXPECT_EQ(store.expected_entries("counts"), std::uint64_t{store.warnings().empty() ? entries : entries + 2U});
+    store.for_each_entry("counts", see);
+    return store.warnings().size();
+  };
+  const auto expect_all = [&](std::size_t warnings) {
+    unsigned right = 0;
+    unsigned wrong = 0;
+    KeyGroup last = 0;
+    EXPECT_EQ(read([&](KeyGroup group, std::string_view k, std::string_view v) {
+                const auto expected = tidemill::decode<std::string>(k) == key(8) ? "new" : value;
+                const bool good = group >= last && tidemill::decode<std::string>(v) == expected;
+                ++(good ? right : wrong);
+                last = group;
+              }),
+              warnings);
+    EXPECT_EQ(right, entries - 1);
+    EXPECT_EQ(wrong, 0U);
+  };
+  expect_all(0);
+  // Whoever is given the entries may stop at any time.
+  for (const int most : {0, 1, 15'000}) {
+    int left = most;
+    EXPECT_THROW(read([&](auto&&...) {
+                   if (left-- == 0) throw std::runtime_error{"enough"};
+                 }),
+                 std::runtime_error);
+  }
+  // A flipped bit in any part: the log, which is whole, makes up for it.
+  const std::string snapshot = directory_ + "/snapshot-0000000001.dat";
+  const auto size = std::filesystem::file_size(snapshot);
+  for (std::uintmax_t part = 0; part < 4; ++part) {
+    std::fstream file{snapshot, std::ios::in | std::ios::out | std::ios::binary};
+    const auto at = static_cast<std::streamoff>(size / 4 * part + 1000);
+    file.seekg(at);
+    const char byte = static_cast<char>(file.get());
+    file.seekp(at);
+    file.put(static_cast<char>(byte ^ 4));
+    file.close();
+    expect_all(1);
+    std::filesystem::rename(snapshot + ".damaged", snapshot);
+    std::fstream again{snapshot, std::ios::in | std::ios::out | std::ios::binary};
+    again.seekp(at);
+    again.put(byte);
+  }
+  expect_all(0);
 }
 
 TEST_F(RealCheckpoint, ASecondStoreInTheSameProcessIsRefused) {

@@ -101,8 +101,8 @@ struct CheckpointOptions {
   /// A snapshot is made when the commit log since the last one is larger than both of these.
   std::uint64_t snapshot_min_log_bytes = 16 * 1024 * 1024;
   double snapshot_log_fraction = 0.5;  ///< of the size of the last snapshot
-  /// Memory for merging: that many bytes of changes at a time, for each of which the log is read once, and no more than there
-  /// are. One key group of one state is never divided.
+  /// Memory for making a snapshot: that many bytes of changes at a time, for each of which the log is read once, and no more
+  /// than there are. One key group of one state is never divided.
   std::size_t merge_bytes = 64 * 1024 * 1024;
 
   /// Snapshots that are kept, with the log since the oldest of them; at least 2, so that a damaged one can be replaced.
@@ -162,9 +162,11 @@ class TIDEMILL_API CheckpointStore {
   /// What was found damaged and could be made up for, in words.
   [[nodiscard]] const std::vector<std::string>& warnings() const noexcept;
 
+  /// About how many entries a state has: as many as its newest snapshot, or as there are changes in the log without one.
+  [[nodiscard]] std::uint64_t expected_entries(std::string_view state) const noexcept;
   /// Calls `visit(group, key, value)` once for every entry of a state after the newest committed batch, by group, then key.
   /// Views last as long as the call. Nothing for a state that is not there.
-  /// Cost: the snapshot and the log since are read once; memory as CheckpointOptions::merge_bytes says.
+  /// Cost: the snapshot and the log since are read once; memory for the changes in that log.
   void for_each_entry(std::string_view state, FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit);
 
   /// Gives up the batches that are not committed: the next plan may be for their times. What they put out stays, so that this
@@ -181,8 +183,9 @@ class TIDEMILL_API CheckpointStore {
   void plan(const BatchPlan& plan);
 
   /// Hands over what the batch of `time` changed; `time` is that of the oldest plan that is not committed. Waits only while
-  /// too much is in flight. With Writer::caller it is durable when the call returns.
-  void commit(Time time, std::vector<StateCommit> changes);
+  /// too much is in flight. With Writer::caller it is durable when the call returns. When it throws, `changes` is as it was, for
+  /// another attempt.
+  void commit(Time time, std::vector<StateCommit>&& changes);
 
   /// The time of the newest batch whose commit is durable.
   [[nodiscard]] std::optional<Time> durable_until() const;

@@ -62,40 +62,79 @@ class DurableKeyedStore final : public DurableState {
   [[nodiscard]] StateSchema schema() const override { return schema_; }
   void track_changes() override { store_->track_changes(); }
 
+  void restoring(std::uint64_t entries) override {
+    store_->while_still([&] {
+      const auto each = static_cast<std::size_t>(entries) / store_->partitions();
+      for (std::size_t p = 0; p < store_->partitions(); ++p) store_->partition(p).table.reserve(each + each / 64);
+    });
+    restored_.reserve(staged);
+  }
   void restore(KeyGroup, std::string_view key, std::string_view value) override {
     auto probe = Form::probe(decode<KeyInBytes>(key));
     const std::uint32_t tag = Table::tag_of(probe);
-    Table& table = store_->partition(detail::partition_of_tag(tag, store_->partitions())).table;
-    store_->while_still([&] {
-      if (table.find(tag, probe)) detail::throw_key_restored_twice();
-      if constexpr (touch == SavedTouch::yes) {
-        auto [last_touch, state] = decode<std::pair<Time, S>>(value);
-        table.restore(tag, std::move(probe), std::move(state), last_touch);
-      } else {
-        table.restore(tag, std::move(probe), decode<S>(value), Time{});
-      }
-    });
+    if constexpr (touch == SavedTouch::yes) {
+      auto [last_touch, state] = decode<std::pair<Time, S>>(value);
+      restored_.push_back({tag, Form::keep(std::move(probe)), std::move(state), last_touch});
+    } else {
+      restored_.push_back({tag, Form::keep(std::move(probe)), decode<S>(value), Time{}});
+    }
+    if (restored_.size() == staged) insert_restored();
   }
   void restored(Time last) override {
+    insert_restored();
+    std::vector<Restored>{}.swap(restored_);
     store_->while_still([&] { store_->restored(last); });
   }
 
   void take_changes(StateChanges& to) override {
-    std::vector<StateChanges> parts(store_->partitions());
+    parts_.resize(store_->partitions());
     store_->while_still([&] {
       std::size_t changes = 0;
-      for (std::size_t p = 0; p < parts.size(); ++p) changes += store_->partition(p).count_changes();
+      for (std::size_t p = 0; p < parts_.size(); ++p) {
+        parts_[p].clear();
+        changes += store_->partition(p).count_changes();
+      }
       if (changes == 0) return;
-      for_each_partition(*executor_, parts.size(), changes <= few ? Spread::inline_only : Spread::over_workers,
-                         [&](std::size_t p) { encode(store_->partition(p), parts[p]); });
-      for (const StateChanges& part : parts) to.append(part);
-      for (std::size_t p = 0; p < parts.size(); ++p) store_->partition(p).forget_changes();
+      for_each_partition(*executor_, parts_.size(), changes <= few ? Spread::inline_only : Spread::over_workers,
+                         [&](std::size_t p) { encode(store_->partition(p), parts_[p]); });
+      std::size_t bytes = to.bytes().size();
+      for (const StateChanges& part : parts_) bytes += part.bytes().size();
+      to.reserve(bytes);
+      for (const StateChanges& part : parts_) to.append(part);
+      for (std::size_t p = 0; p < parts_.size(); ++p) store_->partition(p).forget_changes();
     });
+    if (to.bytes().size() > much) std::vector<StateChanges>{}.swap(parts_);
   }
 
  private:
   using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
   static constexpr std::size_t few = 1024;
+  static constexpr std::size_t much = 64 * 1024 * 1024;  // not to be kept for the next batch
+  static constexpr std::size_t staged = 64;
+
+  // Taken from a checkpoint, and not in its table yet.
+  struct Restored {
+    std::uint32_t tag;
+    typename Table::Stored key;
+    S state;
+    Time last_touch;
+  };
+
+  [[nodiscard]] Table& table_of(std::uint32_t tag) {
+    return store_->partition(detail::partition_of_tag(tag, store_->partitions())).table;
+  }
+  // Some at a time: by when they are inserted, what they need of the index has come into the cache.
+  void insert_restored() {
+    store_->while_still([&] {
+      for (const Restored& entry : restored_) table_of(entry.tag).prefetch(entry.tag);
+      for (Restored& entry : restored_) {
+        Table& table = table_of(entry.tag);
+        if (table.find(entry.tag, Form::probe_of(entry.key))) detail::throw_key_restored_twice();
+        table.restore(entry.tag, std::move(entry.key), std::move(entry.state), entry.last_touch);
+      }
+    });
+    restored_.clear();
+  }
 
   [[nodiscard]] static std::string layout() {
     if constexpr (touch == SavedTouch::yes) {
@@ -124,6 +163,9 @@ class DurableKeyedStore final : public DurableState {
   std::shared_ptr<Store> store_;        // shared with the operator
   std::shared_ptr<Executor> executor_;  // shared with the context
   StateSchema schema_;
+  std::vector<Restored> restored_;
+  std::vector<StateChanges>
+      parts_;  // of the partitions; kept, because fresh memory costs more than what is written to it
 };
 
 }  // namespace tidemill

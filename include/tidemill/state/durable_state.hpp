@@ -44,8 +44,10 @@ class TIDEMILL_API StateChanges {
   void put(KeyGroup group, const K& key, const V& value) {
     const std::size_t before = bytes_.size();
     try {
-      begin(1, group);
+      const char head[] = {1, static_cast<char>(group), 0, 0, 0, 0};
+      bytes_.append(head, sizeof head);
       sized(key);
+      bytes_.append(head + 2, 4);
       sized(value);
     } catch (...) {
       bytes_.resize(before);
@@ -56,13 +58,15 @@ class TIDEMILL_API StateChanges {
   void erase(KeyGroup group, const K& key) {
     const std::size_t before = bytes_.size();
     try {
-      begin(2, group);
+      const char head[] = {2, static_cast<char>(group), 0, 0, 0, 0};
+      bytes_.append(head, sizeof head);
       sized(key);
     } catch (...) {
       bytes_.resize(before);
       throw;
     }
   }
+  void reserve(std::size_t bytes) { bytes_.reserve(bytes); }
   void append(const StateChanges& others) { bytes_ += others.bytes_; }
   void clear() noexcept { bytes_.clear(); }
 
@@ -70,15 +74,10 @@ class TIDEMILL_API StateChanges {
   [[nodiscard]] const std::string& bytes() const noexcept { return bytes_; }
 
  private:
-  void begin(char what, KeyGroup group) {
-    bytes_.push_back(what);
-    bytes_.push_back(static_cast<char>(group));
-  }
-  // The size is known once the value is written, so its place is kept free.
+  // Writes the value, and then its size into the four bytes before it.
   template <class T>
   void sized(const T& value) {
-    const std::size_t at = bytes_.size();
-    bytes_.append(4, '\0');
+    const std::size_t at = bytes_.size() - 4;
     Encoder{bytes_}.value(value);
     const std::size_t size = bytes_.size() - at - 4;
     if (size > std::numeric_limits<std::uint32_t>::max())
@@ -101,10 +100,12 @@ class TIDEMILL_API DurableState {
   /// state that is never told so need not spend anything on it.
   virtual void track_changes() = 0;
 
-  /// Before the first batch of a run that continues another: one call for every entry, in any order; then `restored`.
+  /// Before the first batch of a run that continues another: `restoring`, with about how many entries there are; one call of
+  /// `restore` for every entry, in any order; then `restored`.
+  virtual void restoring(std::uint64_t entries);
   /// Errors: StateError when the bytes are not what `schema` says.
   virtual void restore(KeyGroup group, std::string_view key, std::string_view value) = 0;
-  /// All entries have been given: they are the state after the batch of `last`.
+  /// All entries have been given: they are the state after the batch of `last`. Errors: as `restore`.
   virtual void restored(Time last) = 0;
 
   /// Appends what changed since the last call, or since `restored`.

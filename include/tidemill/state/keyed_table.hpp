@@ -121,6 +121,12 @@ class KeyedTable {
     if constexpr (sizeof(Entry) > 16) __builtin_prefetch(entry + sizeof(Entry) - 1, 1);
     return place;
   }
+  /// Asks for what lies in a slot.
+  TIDEMILL_INLINE void prefetch_slot(Slot slot) const noexcept {
+    const char* const entry = reinterpret_cast<const char*>(entries_[slot]);
+    __builtin_prefetch(entry);
+    if constexpr (sizeof(Entry) > 16) __builtin_prefetch(entry + sizeof(Entry) - 1);
+  }
   /// `candidate` may be older than insertions of this batch.
   [[nodiscard]] TIDEMILL_INLINE Place find_from(Place candidate, std::uint32_t tag, const Probe& probe) const {
     if (candidate && Form::equal(candidate.entry_->key, probe)) [[likely]]
@@ -159,7 +165,7 @@ class KeyedTable {
   /// Pre: the key is not there, and not removed in this batch either.
   Place insert(std::uint32_t tag, Probe&& probe, S&& state) {
     log_.reserve_one();
-    const Place placed = at(add(tag, std::move(probe), std::move(state), now_));
+    const Place placed = at(add(tag, Form::keep(std::move(probe)), std::move(state), now_));
     placed.entry_->stamp = placed.entry_->stamp.changed(now_);
     log_.add([&] { return Change{placed.slot_, rank_of(tag), detail::Stamp{}, std::nullopt}; });
     ++size_;
@@ -256,9 +262,11 @@ class KeyedTable {
 
   // ---- outside of batches -----------------------------------------------------------------------------------------------------
 
+  /// About so many keys will be restored.
+  void reserve(std::size_t keys) { index_.reserve(keys); }
   /// Adds a key that comes from elsewhere. Pre: it is not there.
-  void restore(std::uint32_t tag, Probe&& probe, S&& state, Time last_touch) {
-    add(tag, std::move(probe), std::move(state), last_touch);
+  void restore(std::uint32_t tag, Stored&& key, S&& state, Time last_touch) {
+    add(tag, std::move(key), std::move(state), last_touch);
     ++size_;
   }
 
@@ -321,8 +329,7 @@ class KeyedTable {
     log_.add([&] { return Change{place.slot_, 0, entry.stamp, std::optional<S>{std::move(entry.state)}}; });
   }
 
-  Slot add(std::uint32_t tag, Probe&& probe, S&& state, Time t) {
-    Stored key = Form::keep(std::move(probe));
+  Slot add(std::uint32_t tag, Stored&& key, S&& state, Time t) {
     const bool reused = free_ != detail::no_slot;
     const Slot slot = reused ? free_ : slots_;
     if (!reused) {

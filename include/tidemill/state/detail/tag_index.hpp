@@ -82,6 +82,12 @@ class TagIndex {
     }
   }
 
+  /// Room for so many in all, so that inserting them does not grow the index again and again.
+  void reserve(std::size_t entries) {
+    const std::size_t homes = entries + entries / 4 + 8;
+    if (homes > capacity_) rebuild(std::max(homes, smallest), std::max<std::size_t>(count_ - capacity_, smallest));
+  }
+
   /// Pre: the slot is there.
   void erase(std::uint32_t rank, Slot slot) noexcept {
     const Cell wanted = static_cast<Cell>(rank) << 32 | slot;
