@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <fstream>
 
 #include "engine/harness.hpp"
+#include "io/fake_host.hpp"
 
 namespace tidemill {
 namespace {
@@ -232,6 +234,96 @@ TEST(Flow, AStoppedContextLetsGoAProducerThatWaitsForTheRate) {
   std::size_t records = 0;
   for (const auto& batch : seen->all()) records += batch.records.size();
   EXPECT_EQ(records, 9u);
+}
+
+// ---- through TCP ------------------------------------------------------------------------------------------------------------
+
+// Sends numbered lines of 64 bytes as fast as its socket takes them, and says how many bytes that were and when it is held back.
+class Torrent {
+ public:
+  static constexpr std::size_t line_bytes = 64;
+  explicit Torrent(std::size_t lines) : lines_{lines} {}
+
+  void send(testing_io::Server::Socket& socket) {
+    socket.set_option(boost::asio::socket_base::send_buffer_size{1 << 16});
+    socket.non_blocking(true);
+    std::string text;
+    std::size_t sent = 0;
+    for (std::size_t next = 0; next < lines_ || sent < text.size();) {
+      if (sent == text.size()) {
+        text.clear();
+        for (const std::size_t end = std::min(lines_, next + 1000); next < end; ++next) {
+          const std::string number = std::to_string(next);
+          text += std::string(line_bytes - 1 - number.size(), '0') + number + '\n';
+        }
+        sent = 0;
+      }
+      boost::system::error_code failure;
+      const std::size_t bytes = socket.write_some(boost::asio::buffer(text.data() + sent, text.size() - sent), failure);
+      sent += bytes;
+      accepted += bytes;
+      if (failure == boost::asio::error::would_block) {
+        held_back = true;
+        socket.non_blocking(false);  // else the wait does not wait
+        socket.wait(boost::asio::socket_base::wait_type::wait_write, failure);
+        socket.non_blocking(true);
+        held_back = false;
+      }
+      if (failure) break;
+    }
+    done = true;
+    socket.non_blocking(false);
+    testing_io::Server::wait_until_peer_closes(socket);
+  }
+
+  std::atomic<std::size_t> accepted = 0;  // bytes
+  std::atomic<bool> held_back = false;
+  std::atomic<bool> done = false;
+
+ private:
+  const std::size_t lines_;
+};
+
+// The most that the system keeps of a connection for its reader.
+std::size_t most_kernel_bytes() {
+  std::size_t least = 0;
+  std::size_t usual = 0;
+  std::size_t most = 0;
+  std::ifstream limits{"/proc/sys/net/ipv4/tcp_rmem"};
+  return limits >> least >> usual >> most ? most : std::size_t{6} << 20;
+}
+
+TEST(Flow, ASlowConsumerHoldsBackAProducerThroughTcpAndNothingIsLost) {
+  constexpr std::size_t rate = 20'000;
+  const SocketOptions options{.max_rate = rate};
+  // What the producer may be ahead of the batches: an interval's records, one read, and the buffers of the system.
+  const std::size_t bound =
+      rate * Torrent::line_bytes + options.read_buffer_bytes + most_kernel_bytes() + (std::size_t{1} << 18);
+  const std::size_t lines = 3 * bound / Torrent::line_bytes;
+  Torrent torrent{lines};
+  testing_io::Server server{{[&](auto& socket) { torrent.send(socket); }}};
+  Rig rig{1s};
+  std::size_t received = 0;
+  std::size_t in_order = 0;
+  std::size_t largest = 0;
+  rig.ssc.socket_text_stream("127.0.0.1", server.port(), options).foreach_batch([&](const auto& batch) {
+    const auto all = batch.collect();
+    for (const std::string& line : all) in_order += std::stoul(line) == received++ ? 1 : 0;
+    largest = std::max(largest, all.size());
+  });
+  rig.ssc.start(Drive::by_host);
+  ASSERT_TRUE(eventually([&] { return torrent.held_back || torrent.done; }));
+  EXPECT_FALSE(torrent.done) << "far less than all goes in while the clock stands still";
+  while (received < lines) {
+    ASSERT_LE(torrent.accepted - received * Torrent::line_bytes, bound);
+    ASSERT_TRUE(eventually([&] { return torrent.held_back || torrent.done; }));
+    rig.pass(100ms);
+    ASSERT_LT(rig.clock->now(), at(1e6)) << "what was sent does not arrive";
+  }
+  EXPECT_EQ(received, lines);
+  EXPECT_EQ(in_order, lines) << "each line once";
+  EXPECT_LE(largest, rate + 1);
+  rig.ssc.stop();
 }
 
 // ---- the bound on batches that wait -----------------------------------------------------------------------------------------
