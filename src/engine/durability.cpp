@@ -42,8 +42,8 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
   inputs_ = std::move(inputs);
   for (const GraphState& state : states_) {
     if (!state.state)
-      throw PlanError("not_encodable",
-                      "the state of \"" + state.name + "\" cannot be kept in a checkpoint: " + state.why_not);
+      throw PlanError("not_encodable", "the state of \"" + state.name + "\" cannot be kept in a checkpoint: " +
+                                           state.why_not + ", or run without a checkpoint");
   }
   for (const GraphInput& input : inputs_) {
     if (options_.log_received) {

@@ -17,8 +17,11 @@ enum class CatchUp : std::uint8_t {
 
 /// A batch failed, and failed again when it was tried a second time.
 enum class FailedBatch : std::uint8_t {
-  stop,      ///< the context stops with the error; the next start runs the batch again: nothing is lost
-  carry_on,  ///< later batches run, and the failed one is not tried again: what Spark does
+  stop,  ///< the context stops with the error; the next start runs the batch again: nothing is lost
+  /// Later batches run, and the failed one is not tried again: what Spark does. It is committed as it is. What states and
+  /// windows could not take of it they try again with the batches that follow, as long as the process lives; after a restart it
+  /// is missing there, as it is in the outputs that failed.
+  carry_on,
 };
 
 struct RecoveryOptions {
