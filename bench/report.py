@@ -31,6 +31,9 @@ TARGETS = [
     ("window", r"per_second:1000000/slide_ms:60$", "vs_60s", ">=", 0.6, "a window of 60 s that slides every 60 ms, against every 60 s"),
     ("state", r"", "vs_flat", ">=", 0.5, "updates of state by `map_with_state`, against a bare flat table"),
     ("state", r"", "bytes_per_key_ratio", "<=", 1.8, "memory of a state, over the bytes of key and state"),
+    ("checkpoint", r"batches/.*/pace_ms:100", "slowdown", "<=", 1.3, "a batch that changes 1 % of 10 million keys, with a checkpoint over without"),
+    ("checkpoint", r"batches/.*/pace_ms:100", "stall_beyond_ms", "<=", 5, "longest stall of such a batch beyond a bare `fdatasync`, ms"),
+    ("checkpoint", r"recovery/", "vs_read", "<=", 2, "recovery, over reading the same bytes"),
     ("socket", r"", "vs_hand", ">=", 0.5, "lines from a socket, against `recv` and `memchr`"),
     ("idle", r"", "kib_per_context", "<=", 1024, "memory of an idle context, KiB"),
     ("idle", r"", "busiest_thread_percent", "<=", 1, "busiest thread of 100 idle contexts, % of a core"),
@@ -109,6 +112,26 @@ SECTIONS = {
             ("vs_flat", "vs_flat"),
             ("bytes_per_key", "bytes a key"),
             ("bytes_per_key_ratio", "bytes_per_key_ratio"),
+        ],
+    ),
+    "checkpoint": (
+        "Checkpoint",
+        "`map_with_state` over 10 million keys of 8 bytes (`numbers`) and 16 (`pairs`), states of 24, of which each batch changes 1 %; "
+        "milliseconds. `pace_ms`: a batch so often, or (0) one directly after the other. Longest: of a round of 120 batches, in which "
+        "snapshots are made. Recovery, and the read beside it, find everything in the cache of the system.",
+        [
+            ("slowdown", "slowdown"),
+            ("batch_ms", "batch"),
+            ("plain_ms", "without"),
+            ("stall_beyond_ms", "stall_beyond_ms"),
+            ("longest_ms", "longest"),
+            ("plain_longest_ms", "without"),
+            ("bare_ms", "bare `fdatasync`"),
+            ("bare_longest_ms", "longest"),
+            ("vs_read", "vs_read"),
+            ("ms", "recovery"),
+            ("read_ms", "read"),
+            ("mib", "MiB"),
         ],
     ),
     "socket": (

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the release preset and runs the benchmarks, all or those named; then brings the tables of bench/README.md and
 # docs/performance.svg up to date.
-#   bash bench/run.sh                        everything, about ten minutes on a quiet machine
+#   bash bench/run.sh                        everything, about twenty minutes on a quiet machine
 #   bash bench/run.sh word_count fusion      these two, leaving the other tables as they are
 #   bash bench/run.sh --smoke                tiny sizes: does everything run, do both sides agree? Writes no report.
 set -euo pipefail
