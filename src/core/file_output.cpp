@@ -244,14 +244,20 @@ struct OutputDirectory::Impl {
     parent = detail::parent_path(target);
   }
 
-  // Creates what is missing of a directory. A new directory is durable only when its own parent is.
+  // Creates what is missing of a directory. A new directory is durable only when its own parent is; one that is there already
+  // may be new too, made by a process that was killed before it came to that.
   void make_directories(const std::string& directory) {
-    if (fs->exists(directory)) return;
     const std::string above = detail::parent_path(directory);
     if (above == directory) return;
-    make_directories(above);
-    fs->make_directory(directory);
-    fs->sync_directory(above);
+    if (!fs->exists(directory)) {
+      make_directories(above);
+      fs->make_directory(directory);
+    }
+    try {
+      fs->sync_directory(above);
+    } catch (const FsError& error) {
+      if (error.code() != "permission_denied") throw;  // who may not look at it has made nothing there
+    }
   }
 
   // Takes the first `.<name>.tmp-<n>` that nobody uses. A directory that is there but not locked was left by a process
@@ -430,8 +436,8 @@ void OutputDirectory::commit() {
   }
   for (const auto& part : impl_->parts) part->commit();
   as_error<SinkError>([&] {
-    impl_->fs->create(join_path(impl_->staging, success_name))->sync();
-    impl_->fs->sync_directory(impl_->staging);
+    static_cast<void>(impl_->fs->create(join_path(impl_->staging, success_name)));
+    impl_->fs->sync_directory(impl_->staging);  // the mark is empty: it is durable with its name
     impl_->publish();
   });
 }

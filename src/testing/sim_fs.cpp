@@ -385,7 +385,7 @@ std::shared_ptr<SimFs> SimFs::copy(std::uint64_t seed) const {
   const std::function<NodePointer(const NodePointer&)> same = [&](const NodePointer& node) {
     if (!node) return NodePointer{};
     if (const auto known = nodes.find(node.get()); known != nodes.end()) return known->second;
-    const NodePointer copied = nodes[node.get()] = std::make_shared<Node>(*node);
+    NodePointer copied = nodes[node.get()] = std::make_shared<Node>(*node);
     for (auto& [_, child] : copied->names) child = same(child);
     for (auto& [_, child] : copied->durable_names) child = same(child);
     return copied;
