@@ -14,10 +14,17 @@ namespace {
 
 constexpr int never = std::numeric_limits<int>::max();
 thread_local int left = never;
+thread_local int left_when_resumed = never;
+thread_local bool once = false;
+thread_local bool failed = false;
 
 bool fails() noexcept {
   if (left == never) return false;
-  if (left == 0) return true;
+  if (left == 0) {
+    failed = true;
+    if (once) left = never;
+    return true;
+  }
   --left;
   return false;
 }
@@ -47,8 +54,19 @@ TIDEMILL_NOINLINE void operator delete(void* memory, std::size_t, std::align_val
 
 namespace tidemill::testing_state {
 
-FailingAllocations::FailingAllocations(int n) noexcept { left = n; }
+FailingAllocations::FailingAllocations(int n, bool for_ever) noexcept {
+  failed = false;
+  once = !for_ever;
+  left = n;
+}
 FailingAllocations::~FailingAllocations() { left = never; }
+bool FailingAllocations::happened() const noexcept { return failed; }
+
+void pause_failing_allocations() noexcept {
+  left_when_resumed = left;
+  left = never;
+}
+void resume_failing_allocations() noexcept { left = left_when_resumed; }
 
 namespace {
 
@@ -66,6 +84,22 @@ TEST(FailingAllocations, FailAfterSoManyAndAsLongAsTheyAreTold) {
   }
   EXPECT_TRUE(first && failed && !second);
   second.reset(new int{3});
+}
+
+TEST(FailingAllocations, FailOnceOrNotAtAllWhilePaused) {
+  const FailingAllocations failing{0, false};
+  pause_failing_allocations();
+  std::unique_ptr<int> first{new int{1}};
+  resume_failing_allocations();
+  bool failed = false;
+  try {
+    first.reset(new int{2});
+  } catch (const std::bad_alloc&) {
+    failed = true;
+  }
+  std::unique_ptr<int> second{new int{3}};
+  EXPECT_TRUE(failed && failing.happened());
+  EXPECT_EQ(*first + *second, 4);
 }
 
 }  // namespace

@@ -1,0 +1,431 @@
+// Small programs from their input to the files that they publish, with every fault at every durable call of theirs. Whatever
+// happens, a reader finds the files of an uninterrupted run: all of a batch's or none of them while it runs, all of them at the
+// end. The totals, windows and sessions of the last batch, which runs after a loss of power, show the states.
+#include <map>
+#include <set>
+
+#include "checkpoint/sabotaged_fs.hpp"
+#include "engine/harness.hpp"
+#include "state/failing_allocations.hpp"
+#include "tidemill/testing/sim_fs.hpp"
+#include "tidemill/testing/tape.hpp"
+
+namespace tidemill {
+namespace {
+
+using namespace testing_engine;
+using testing::SimCrash;
+using testing::SimFault;
+using testing::SimFs;
+using testing::Tape;
+using testing_state::FailingAllocations;
+using tidemill_test::names_with;
+using tidemill_test::Sabotage;
+using tidemill_test::SabotagedFs;
+using Count = std::pair<std::string, long>;
+
+enum class Pipeline { lines, objects, totals, window, window_with_inverse, sessions, received };
+constexpr Pipeline pipelines[] = {
+    Pipeline::lines,    Pipeline::objects, Pipeline::totals, Pipeline::window, Pipeline::window_with_inverse,
+    Pipeline::sessions, Pipeline::received};
+std::string name_of(Pipeline pipeline) {
+  static constexpr const char* names[] = {"Lines",    "Objects", "Totals", "Window", "WindowWithInverse",
+                                          "Sessions", "Received"};
+  return names[static_cast<std::size_t>(pipeline)];
+}
+
+/// What comes in before each batch. The words of some are missing long enough to leave windows and time out.
+const std::vector<std::vector<std::string>> script{{"a", "b", "a"}, {"c"}, {"b", "a"}, {},
+                                                   {"c", "c", "d"}, {"a"}, {"b"}};
+
+/// Directories that a reader sees, by path: their lines in ascending order.
+using Published = std::map<std::string, std::multiset<std::string>>;
+
+/// What does not go when the program does.
+struct World {
+  World(Pipeline what, std::uint64_t seed, const Sabotage* planted)
+      : pipeline{what}, disk{std::make_shared<SimFs>(seed)}, sabotage{planted} {}
+
+  Pipeline pipeline;
+  std::shared_ptr<SimFs> disk;
+  const Sabotage* sabotage;  // null: none
+  std::shared_ptr<ManualClock> clock = std::make_shared<ManualClock>();
+  Tape<std::string> tape;
+  std::set<std::string> stored;     // by the receiver, and acknowledged
+  std::set<std::string> uncertain;  // store failed
+
+  /// The file system of one life of the program.
+  [[nodiscard]] std::shared_ptr<Fs> fs() const {
+    if (sabotage == nullptr) return disk;
+    return std::make_shared<SabotagedFs>(disk, *sabotage);
+  }
+};
+
+/// One life of the program.
+class Program {
+ public:
+  explicit Program(World& world) : world_{world} {
+    const Context context{{.app_name = "swept",
+                           .parallelism = 2,
+                           .executor = nullptr,
+                           .clock = world.clock,
+                           .log = log_.logger(),
+                           .fs = world.fs()}};
+    RecoveryOptions options{.log_received = true};
+    options.received.segment_bytes = 4096;
+    options.store.snapshot_min_log_bytes = 200;
+    options.store.snapshot_log_fraction = 0.1;
+    options.store.plan_segment_bytes = 4096;
+    options.store.commit_segment_bytes = 4096;
+    ssc_ = StreamingContext::get_or_create(
+        "checkpoint", [&] { return build(context); }, options);
+    ssc_->start(Drive::by_host);
+  }
+
+  void store(const std::string& number) {
+    if (world_.pipeline != Pipeline::received) return;
+    try {
+      if (feed_->put_all({number})) {
+        world_.stored.insert(number);
+        return;
+      }
+    } catch (...) {
+    }
+    world_.uncertain.insert(number);
+  }
+  /// False when it has died.
+  bool run_what_is_due() {
+    while (ssc_->step()) {
+    }
+    return ssc_->state() == StreamingState::active;
+  }
+  bool stop() { return ssc_->stop(StopMode::graceful); }
+  [[nodiscard]] std::string said() const {
+    std::string all;
+    for (const std::string& line : log_.lines()) all += "\n  " + line;
+    return all;
+  }
+
+ private:
+  std::unique_ptr<StreamingContext> build(const Context& context) {
+    auto ssc = std::make_unique<StreamingContext>(context, 1s);
+    if (world_.pipeline == Pipeline::received) {
+      feed_ = std::make_shared<Feed<std::string>>();
+      ssc->receiver_stream(feed_).save_as_text_files("out/received");
+      return ssc;
+    }
+    const DStream<std::string> words = world_.tape.stream(*ssc);
+    const auto ones = words.map([](const std::string& word) { return Count{word, 1L}; });
+    switch (world_.pipeline) {
+      case Pipeline::lines: words.save_as_text_files("out/lines"); break;
+      case Pipeline::objects: words.repartition(2).save_as_object_files("out/objects", "tm"); break;
+      case Pipeline::totals:
+        ones.update_state_by_key<long>([](const std::vector<long>& values, std::optional<long> total) {
+              return std::optional<long>{total.value_or(0) + static_cast<long>(values.size())};
+            })
+            .save_as_text_files("out/totals");
+        break;
+      case Pipeline::window:
+        ones.reduce_by_key_and_window(std::plus<>{}, 3s, 1s, 2).save_as_text_files("out/window");
+        break;
+      case Pipeline::window_with_inverse:
+        ones.reduce_by_key_and_window(std::plus<>{}, std::minus<>{}, 3s, 1s, 2,
+                                      [](const std::string&, long count) { return count != 0; })
+            .save_as_text_files("out/window");
+        break;
+      case Pipeline::sessions:
+        ones.map_with_state(state_spec<long>([](const std::string& word, std::optional<long> one, State<long>& state) {
+                              if (state.is_timing_out()) return Count{word + " timed out", state.get()};
+                              state.update(state.get_option().value_or(0) + one.value_or(0));
+                              return Count{word, state.get()};
+                            }).timeout(2s))
+            .save_as_text_files("out/sessions");
+        break;
+      case Pipeline::received: break;
+    }
+    return ssc;
+  }
+
+  World& world_;
+  Log log_;
+  std::shared_ptr<Feed<std::string>> feed_;
+  std::unique_ptr<StreamingContext> ssc_;
+};
+
+/// What a reader sees.
+Published published(const SimFs& disk) {
+  Published seen;
+  for (const std::string& file : disk.files()) {
+    if (!file.starts_with("out/") || file.starts_with("out/.")) continue;
+    const std::size_t slash = file.rfind('/');
+    auto& lines = seen[file.substr(0, slash)];
+    if (file.substr(slash + 1) == "_SUCCESS") lines.insert("_SUCCESS");
+    std::istringstream text{disk.contents(file)};
+    for (std::string line; std::getline(text, line);) lines.insert(line);
+  }
+  return seen;
+}
+
+/// What of `seen` an uninterrupted run would not have published; "" when there is nothing.
+std::string difference(const World& world, const Published& seen, const Published& expected) {
+  if (world.uncertain.empty()) {
+    for (const auto& [directory, lines] : seen) {
+      const auto same = expected.find(directory);
+      if (same == expected.end()) return directory + " is one too many";
+      if (same->second != lines)
+        return directory + " is " + ::testing::PrintToString(lines) + " and not " +
+               ::testing::PrintToString(same->second);
+    }
+    return "";
+  }
+  // What was not acknowledged may have come or not; but nothing comes twice, and nothing comes from nowhere.
+  std::multiset<std::string> all;
+  for (const auto& [directory, lines] : seen) {
+    if (lines.count("_SUCCESS") != 1) return directory + " is not whole";
+    all.insert(lines.begin(), lines.end());
+  }
+  all.erase("_SUCCESS");
+  for (const std::string& line : all) {
+    if (all.count(line) != 1) return line + " came twice";
+    if (!world.stored.contains(line) && !world.uncertain.contains(line)) return line + " came from nowhere";
+  }
+  return "";
+}
+std::string missing(const World& world, const Published& seen, const Published& expected) {
+  if (seen.size() != expected.size())
+    return std::to_string(seen.size()) + " of " + std::to_string(expected.size()) + " batches are there";
+  for (const std::string& number : world.stored) {
+    bool found = false;
+    for (const auto& [_, lines] : seen) found = found || lines.contains(number);
+    if (!found) return number + " was acknowledged and did not come";
+  }
+  return "";
+}
+
+struct Fault {
+  SimFault what = SimFault::none;
+  std::uint64_t call = 1;
+  bool for_ever = false;
+  std::uint64_t seed = 1;
+};
+
+/// Memory is short, once or for the rest of it, while the program does this for the first time.
+enum class Phase { none, start, batch, stop, recovery };
+struct Shortage {
+  Phase phase = Phase::none;
+  int allocation = 0;  // the first that fails
+  bool for_ever = true;
+};
+
+struct Outcome {
+  std::string wrong;  // "" when all is well
+  bool happened = false;
+  bool starved = false;  // memory was short
+  Published published;
+  std::uint64_t calls = 0;
+};
+
+/// The whole script, with one fault in it. `expected` is null for the run that says what is expected.
+Outcome run(Pipeline pipeline, const Fault& fault, const Published* expected, const Sabotage* sabotage,
+            const Shortage& shortage = {}) {
+  World world{pipeline, fault.seed * 7919 + fault.call, sabotage};
+  Outcome outcome;
+  if (fault.what != SimFault::none) world.disk->fail_at(fault.call, fault.what, fault.for_ever);
+  if (shortage.phase != Phase::none)
+    world.disk->on_calls(testing_state::pause_failing_allocations, testing_state::resume_failing_allocations);
+  std::unique_ptr<Program> program;
+  int deaths = 0;
+  bool short_of_memory = shortage.phase != Phase::none;  // that is still to come
+  const auto in_phase = [&](Phase phase, const auto& action) {
+    if (!short_of_memory || phase != shortage.phase) return action();
+    short_of_memory = false;
+    const FailingAllocations failing{shortage.allocation, shortage.for_ever};
+    try {
+      action();
+    } catch (...) {
+      outcome.starved = failing.happened();
+      throw;
+    }
+    outcome.starved = failing.happened();
+  };
+
+  const auto look = [&](const char* when) {
+    if (expected == nullptr || !outcome.wrong.empty()) return;
+    const std::string wrong = difference(world, published(*world.disk), *expected);
+    if (!wrong.empty()) outcome.wrong = std::string{when} + ": " + wrong;
+  };
+  const auto restart = [&] {
+    if (program && expected == nullptr) outcome.wrong = "it died without a fault:" + program->said();
+    program.reset();
+    outcome.happened = outcome.happened || world.disk->fault_happened();
+    world.disk->kill();  // what was written stays in the cache, unless the power went
+    world.disk->restart();
+    if (++deaths > 3) outcome.wrong = "it does not come up any more, on a disk without faults";
+    look("after a restart");
+  };
+  // Brings the program to where it stood, and on to now.
+  const auto run_until_now = [&](Phase phase = Phase::none) {
+    while (outcome.wrong.empty()) {
+      try {
+        if (!program)
+          in_phase(deaths == 0 ? Phase::start : Phase::recovery, [&] { program = std::make_unique<Program>(world); });
+        in_phase(phase, [&] { static_cast<void>(program->run_what_is_due()); });
+        if (program->run_what_is_due()) return;
+      } catch (const SimCrash&) {
+      } catch (const std::bad_alloc&) {
+        if (!outcome.starved) outcome.wrong = "it ran out of memory, of which there was enough";
+      } catch (const Error& error) {
+        if (deaths > 0 && !outcome.starved) outcome.wrong = std::string{"it cannot start: "} + error.what();
+      }
+      restart();
+    }
+  };
+
+  for (std::size_t step = 0; step < script.size() && outcome.wrong.empty(); ++step) {
+    if (step + 1 == script.size()) {
+      // The last batch shows what is left when the power goes after all is done.
+      try {
+        in_phase(Phase::stop, [&] {
+          static_cast<void>(program->stop());
+          program.reset();
+        });
+      } catch (...) {
+      }
+      program.reset();
+      outcome.happened = outcome.happened || world.disk->fault_happened();
+      world.disk->lose_power();
+      world.disk->restart();
+      look("after the power went");
+    }
+    run_until_now();
+    if (!outcome.wrong.empty()) break;
+    std::vector<std::string> words = script[step];
+    for (std::size_t i = 0; i < words.size(); ++i) program->store(std::to_string(step) + "." + std::to_string(i));
+    world.tape.write(std::move(words));
+    world.clock->advance(1s);
+    run_until_now(step == 4 ? Phase::batch : Phase::none);
+  }
+  if (outcome.wrong.empty()) {
+    outcome.happened = outcome.happened || world.disk->fault_happened();
+    static_cast<void>(program->stop());
+    look("at the end");
+  }
+  outcome.calls = world.disk->durable_calls();
+  outcome.published = published(*world.disk);
+  if (expected != nullptr && outcome.wrong.empty()) outcome.wrong = missing(world, outcome.published, *expected);
+  return outcome;
+}
+
+/// One kind of fault at each durable call. Returns the first violation, and counts the cases.
+std::string sweep(Pipeline pipeline, const Published& expected, SimFault what, bool for_ever, std::uint64_t seeds,
+                  const Sabotage* sabotage, int& cases) {
+  static constexpr const char* names[] = {"nothing", "a kill", "a loss of power", "EIO", "ENOSPC", "a lost sync"};
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    for (std::uint64_t call = 1;; ++call) {
+      const Outcome outcome = run(pipeline, {what, call, for_ever, seed}, &expected, sabotage);
+      if (!outcome.wrong.empty())
+        return std::string{names[static_cast<std::size_t>(what)]} + (for_ever ? " for ever" : "") + " at call " +
+               std::to_string(call) + ", seed " + std::to_string(seed) + ": " + outcome.wrong;
+      if (!outcome.happened) break;
+      ++cases;
+    }
+  }
+  return "";
+}
+
+class RestartSweep : public ::testing::TestWithParam<Pipeline> {};
+
+TEST_P(RestartSweep, PublishesTheSameWhateverHappensAtAnyDurableCall) {
+  const Outcome whole = run(GetParam(), {}, nullptr, nullptr);
+  ASSERT_EQ(whole.wrong, "");
+  ASSERT_EQ(whole.published.size(), script.size());
+  int cases = 0;
+  const auto expect_none = [&](SimFault what, bool for_ever, std::uint64_t seeds) {
+    EXPECT_EQ(sweep(GetParam(), whole.published, what, for_ever, seeds, nullptr, cases), "");
+  };
+  expect_none(SimFault::kill, false, 3);
+  expect_none(SimFault::power_loss, false, 3);
+  expect_none(SimFault::io_error, false, 2);
+  expect_none(SimFault::io_error, true, 1);
+  expect_none(SimFault::disk_full, false, 1);
+  expect_none(SimFault::sync_lost, false, 1);
+  EXPECT_GT(cases, 5 * static_cast<int>(whole.calls)) << "of each fault about as many as there are calls";
+  RecordProperty("cases", cases);
+}
+
+std::string parameter_name(const ::testing::TestParamInfo<Pipeline>& test) { return name_of(test.param); }
+INSTANTIATE_TEST_SUITE_P(, RestartSweep, ::testing::ValuesIn(pipelines), parameter_name);
+
+TEST(Restart, OfPipelinesWhoseResultsAreKnown) {
+  const Outcome totals = run(Pipeline::totals, {}, nullptr, nullptr);
+  EXPECT_EQ(totals.published.at("out/totals-1007000"),
+            (std::multiset<std::string>{"(a,4)", "(b,3)", "(c,3)", "(d,1)", "_SUCCESS"}));
+  const Outcome sessions = run(Pipeline::sessions, {}, nullptr, nullptr);
+  EXPECT_EQ(sessions.published.at("out/sessions-1006000"),
+            (std::multiset<std::string>{"(a,4)", "(b timed out,2)", "_SUCCESS"}));
+}
+
+// --- Memory that runs out ---
+
+TEST(Restart, PublishesTheSameWhicheverAllocationFails) {
+  constexpr Pipeline pipeline = Pipeline::totals;
+  const Outcome whole = run(pipeline, {}, nullptr, nullptr);
+  ASSERT_EQ(whole.wrong, "");
+  const Fault in_a_batch{.what = SimFault::kill, .call = whole.calls * 2 / 3};  // which is unfinished then
+  static constexpr const char* names[] = {"none", "start", "batch", "stop", "recovery"};
+  for (const Phase phase : {Phase::start, Phase::batch, Phase::stop, Phase::recovery}) {
+    for (const bool for_ever : {true, false}) {
+      int n = 0;
+      for (bool starved = true; starved; ++n) {
+        const Outcome outcome = run(pipeline, phase == Phase::recovery ? in_a_batch : Fault{}, &whole.published,
+                                    nullptr, {.phase = phase, .allocation = n, .for_ever = for_ever});
+        starved = outcome.starved;
+        ASSERT_EQ(outcome.wrong, "") << names[static_cast<std::size_t>(phase)] << ", allocation " << n
+                                     << (for_ever ? " and all after it" : "");
+      }
+      // A stop with nothing left to do allocates nothing.
+      if (phase != Phase::stop) {
+        EXPECT_GT(n, 20) << names[static_cast<std::size_t>(phase)];
+      }
+      RecordProperty(std::string{names[static_cast<std::size_t>(phase)]} + (for_ever ? "_for_ever" : "_once"), n);
+    }
+  }
+}
+
+// --- Tests of the test: each of these programs has one step too few, or two in the wrong order ---
+
+void expect_found(Pipeline pipeline, SimFault what, const Sabotage& sabotage) {
+  const Outcome whole = run(pipeline, {}, nullptr, nullptr);
+  ASSERT_EQ(whole.wrong, "");
+  int cases = 0;
+  EXPECT_NE(sweep(pipeline, whole.published, what, false, 6, &sabotage, cases), "") << "in " << cases << " cases";
+}
+
+TEST(PlantedFaults, PlansOfAProgramThatAreNotSynchronisedAreFound) {
+  expect_found(Pipeline::totals, SimFault::power_loss, {.no_sync_of = names_with("plan-")});
+}
+TEST(PlantedFaults, CommitsOfAProgramThatAreNotSynchronisedAreFound) {
+  expect_found(Pipeline::totals, SimFault::power_loss, {.no_sync_of = names_with("commit-")});
+}
+TEST(PlantedFaults, ReceivedBlocksThatAreNotSynchronisedAreFound) {
+  expect_found(Pipeline::received, SimFault::power_loss, {.no_sync_of = names_with("checkpoint/receivers/")});
+}
+TEST(PlantedFaults, OutputFilesThatAreNotSynchronisedAreFound) {
+  expect_found(Pipeline::lines, SimFault::power_loss, {.no_sync_of = names_with("part-")});
+}
+TEST(PlantedFaults, OutputDirectoriesThatAreNotSynchronisedAreFound) {
+  expect_found(Pipeline::lines, SimFault::power_loss, {.no_sync_directory_of = names_with("out/.")});
+}
+TEST(PlantedFaults, PublishedNamesThatAreNotSynchronisedAreFound) {
+  expect_found(Pipeline::lines, SimFault::power_loss,
+               {.no_sync_directory_of = [](const std::string& path) { return path == "out"; }});
+}
+TEST(PlantedFaults, ACommitBeforeTheOutputIsFoundByAKill) {
+  const auto is_output = [](const std::string& path) { return path.starts_with("out/"); };
+  const Sabotage swapped{.delays = is_output, .until_sync_of = names_with("commit-")};
+  ASSERT_EQ(run(Pipeline::lines, {}, nullptr, &swapped).wrong, "") << "without a fault nothing is to be seen";
+  expect_found(Pipeline::lines, SimFault::kill, swapped);
+}
+
+}  // namespace
+}  // namespace tidemill
