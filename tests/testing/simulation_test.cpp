@@ -66,9 +66,9 @@ class Program {
                            .parallelism = 1 + world.chance(3),
                            .executor = nullptr,
                            .clock = world.clock,
-                           .log = nullptr}};
+                           .log = nullptr,
+                           .fs = world.disk}};
     RecoveryOptions options{.log_received = true};
-    options.store.fs = world.disk;
     options.received.segment_bytes = 4096;
     options.store.snapshot_min_log_bytes = 2000;
     options.store.snapshot_log_fraction = 0.1;
@@ -138,12 +138,11 @@ class Program {
         [](Output& out, const auto& records) {
           out.running = {records.begin(), records.end()};
         });
-    put_out(ones.update_state_by_key<long>([](const std::vector<long>& values, std::optional<long> total) {
+    const auto totals = ones.update_state_by_key<long>([](const std::vector<long>& values, std::optional<long> total) {
       return std::optional<long>{total.value_or(0) + static_cast<long>(values.size())};
-    }),
-            [](Output& out, const auto& records) {
-              out.totals = {records.begin(), records.end()};
-            });
+    });
+    totals.save_as_text_files("out/totals");
+    put_out(totals, [](Output& out, const auto& records) { out.totals = {records.begin(), records.end()}; });
     put_out(ones.reduce_by_key_and_window(std::plus<>{}, std::minus<>{}, length, 1s, 2,
                                           [](const std::string&, long count) { return count != 0; }),
             [](Output& out, const auto& records) {
@@ -173,6 +172,35 @@ class Program {
   std::unique_ptr<StreamingContext> ssc_;
   std::string last_error_;
 };
+
+/// What is wrong with the files of the totals, "" when nothing is: there is a whole directory of each batch, and no other.
+std::string files_are_wrong(const SimFs& disk, const std::map<Time, Output>& outputs) {
+  std::map<std::string, std::multiset<std::string>> expected;
+  for (const auto& [t, output] : outputs) {
+    auto& lines = expected["out/totals-" + std::to_string(t.time_since_epoch() / std::chrono::milliseconds{1})];
+    lines.insert("_SUCCESS");
+    for (const Count& count : output.totals) {
+      std::string line;
+      append_text(line, count);
+      lines.insert(std::move(line));
+    }
+  }
+  std::map<std::string, std::multiset<std::string>> found;
+  for (const std::string& file : disk.files()) {
+    if (!file.starts_with("out/") || file.starts_with("out/.")) continue;
+    auto& lines = found[file.substr(0, file.rfind('/'))];
+    if (file.ends_with("/_SUCCESS")) lines.insert("_SUCCESS");
+    std::istringstream text{disk.contents(file)};
+    for (std::string line; std::getline(text, line);) lines.insert(line);
+  }
+  if (found.size() != expected.size())
+    return "there are files of " + std::to_string(found.size()) + " batches, and there were " +
+           std::to_string(expected.size());
+  for (const auto& [directory, lines] : expected) {
+    if (found[directory] != lines) return directory + " is not what was put out";
+  }
+  return "";
+}
 
 /// What follows from the words of each batch, computed the slow way.
 class Oracle {
@@ -304,6 +332,9 @@ Verdict simulate(std::uint64_t seed, bool loud) {
   }
   program->stop();
   program.reset();
+  world.disk->lose_power();
+  world.disk->restart();
+  verdict.wrong = files_are_wrong(*world.disk, world.outputs);
 
   std::vector<std::string> words;
   std::multiset<long> numbers;
