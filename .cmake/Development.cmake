@@ -20,6 +20,12 @@ endif()
 if(TIDEMILL_SANITIZE)
   add_compile_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all)
+  # The tests replace operator new, which can only be done beside a shared runtime.
+  if(TIDEMILL_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-runtime-dir
+      OUTPUT_VARIABLE runtime OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    add_link_options(-shared-libsan -Wl,-rpath,${runtime})
+  endif()
   # GCC warns of the fences in Asio, which its ThreadSanitizer does not follow.
   if(TIDEMILL_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     add_compile_options(-Wno-tsan)

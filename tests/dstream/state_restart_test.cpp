@@ -211,7 +211,8 @@ TEST(MapWithStateRestart, DamagedEntriesAreNoticed) {
   EXPECT_THROW(sums.durable.restore(0, "\x01", encode(std::pair{Time{}, 1.0})), StateError);
   EXPECT_THROW(sums.durable.restore(0, encode(std::string{"a"}), "xyz"), StateError);
   sums.durable.restore(0, encode(std::string{"a"}), encode(std::pair{Time{}, 1.0}));
-  EXPECT_THROW(sums.durable.restore(0, encode(std::string{"a"}), encode(std::pair{Time{}, 1.0})), StateError);
+  sums.durable.restore(0, encode(std::string{"a"}), encode(std::pair{Time{}, 1.0}));
+  EXPECT_THROW(sums.durable.restored(batch_time(0)), StateError);
 }
 
 // A run of update_state_by_key, likewise.
