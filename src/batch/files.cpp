@@ -246,7 +246,8 @@ class TextFilesNode final : public FilesNode<std::string_view> {
  public:
   TextFilesNode(std::shared_ptr<const Scope> scope, std::vector<fs::path> paths, std::size_t partitions,
                 std::size_t max_line_bytes)
-      : FilesNode{std::move(scope), std::move(paths), partitions, text_bytes_per_line}, max_line_bytes_{max_line_bytes} {}
+      : FilesNode{std::move(scope), std::move(paths), partitions, text_bytes_per_line},
+        max_line_bytes_{max_line_bytes} {}
 
   void run(std::size_t partition, ChunkSink<std::string_view> sink) const override {
     if (partition < lines_->partitions()) lines_->run(partition, sink);

@@ -3,7 +3,8 @@
 
 namespace tidemill::testing_state {
 
-/// While it lives, the allocation after `n` others of this thread throws std::bad_alloc, and so do all after it; or that one only.
+/// While it lives, the allocation after `n` others of this thread throws std::bad_alloc, and so do all after it unless it is
+/// the only one.
 class FailingAllocations {
  public:
   explicit FailingAllocations(int n, bool for_ever = true) noexcept;

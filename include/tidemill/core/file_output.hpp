@@ -75,7 +75,8 @@ class TIDEMILL_API PartWriter {
 /// the batch is run again.
 ///
 /// Errors:  SinkError, naming the path, what the system said and the way out; code() is "disk_full", "permission_denied",
-///          "not_found", "too_many_files", "not_an_output" (something else is at `path`), "incomplete" (a part was given up) or "io".
+///          "not_found", "too_many_files", "not_an_output" (something else is at `path`), "incomplete" (a part was given
+///          up) or "io".
 /// Threads: open_part() from any number at once; commit() and the destructor while no part is being written.
 class TIDEMILL_API OutputDirectory {
  public:

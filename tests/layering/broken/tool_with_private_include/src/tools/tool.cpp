@@ -1,2 +1,2 @@
-#include <tidemill/core/low.hpp>
 #include "core/private.hpp"
+#include <tidemill/core/low.hpp>
