@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Nothing in the library ends the process or writes to its streams: no object of it refers to a function that does, and no
-# source of it names one; the programs in src/tools are no part of it. (What the compiler puts in by itself, std::terminate for a noexcept function that throws all the same,
-# cannot be told from a call by looking at objects; test_engine drives those paths.)
+# source of it names one. The programs in src/tools are no part of it. (What the compiler puts in by itself, std::terminate for
+# a noexcept function that throws all the same, cannot be told from a call by looking at objects; test_engine drives those.)
 set -euo pipefail
 source_dir=${TIDEMILL_SOURCE_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 build_dir=${TIDEMILL_BUILD_DIR:?the build tree}
