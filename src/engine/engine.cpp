@@ -919,7 +919,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   // The exception in flight, with what is known here.
   [[nodiscard]] std::exception_ptr in_batch(Time t, const std::string& op = {}) const noexcept {
-    const std::exception_ptr plain = std::current_exception();
+    std::exception_ptr plain = std::current_exception();
     try {
       return with_context(
           {.application = runtime_->app_name, .op = op, .batch_time = t, .partition = {}, .offset = {}});
