@@ -164,8 +164,7 @@ class DurableKeyedStore final : public DurableState {
   std::shared_ptr<Executor> executor_;  // shared with the context
   StateSchema schema_;
   std::vector<Restored> restored_;
-  std::vector<StateChanges>
-      parts_;  // of the partitions; kept, because fresh memory costs more than what is written to it
+  std::vector<StateChanges> parts_;  // of the partitions; kept: fresh memory costs more than what is written to it
 };
 
 }  // namespace tidemill
