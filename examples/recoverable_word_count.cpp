@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
     });
     ssc->start();
     // [/recoverable]
+    std::cerr << "Counting the files that are moved into " << in << "; Ctrl-C ends.\n";
 
     int signal = 0;
     sigwait(&signals, &signal);

@@ -3,9 +3,12 @@
 
 mkdir "$work/in" "$work/out"
 start() {
+  rm -f "$work/program.err"
   "$program" "$work/in" "$work/checkpoint" "$work/out/totals" 2> "$work/program.err" &
   counter=$!
   started+=("$counter")
+  # A file that is older than the first start is not counted, and a checkpoint has its owner only now.
+  wait_for "the start" grep -qs Counting "$work/program.err"
 }
 # put NAME WORD...: a file of words, moved in whole.
 put() {
@@ -21,7 +24,6 @@ totals() {
 has() { totals > "$work/totals"; grep -qsx "$1" "$work/totals"; }
 
 start
-wait_for "the checkpoint" test -e "$work/checkpoint"
 put one tide mill tide
 wait_for "the first totals" has 'tide 2'
 put two tide
@@ -42,10 +44,7 @@ expect_same "$work/expected" "$work/totals" "the totals of all runs"
 passed "the totals continue, however it ends"
 
 expect_status 2 "$program"
-"$program" "$work/in" "$work/checkpoint" "$work/out/totals" 2> /dev/null &
-started+=($!)
-wait_for "the checkpoint to be locked" grep -qs . "$work/checkpoint/LOCK"
-sleep 0.2
+start
 expect_status 1 "$program" "$work/in" "$work/checkpoint" "$work/out/totals"
-grep -q "$!" "$work/run.err" || fail "the second program does not name the first" "$work/run.err"
+grep -q "$counter" "$work/run.err" || fail "the second program does not name the first" "$work/run.err"
 passed "a second program is refused, and told who has the checkpoint"

@@ -191,9 +191,11 @@ const char* DirectoryInput::refuses_on_arrival() const noexcept {
 }
 
 void DirectoryInput::start(InputHost& host, std::size_t stream_id) {
+  // The times of files come from the kernel's tick, so that a file made now may say that it is somewhat older.
+  constexpr Duration kernel_tick = std::chrono::milliseconds{10};
   if (!monitor_)
-    monitor_.emplace(directory_, host.batch_interval(), memory_->first_start(host.runtime()->clock->now()), options_,
-                     memory_);
+    monitor_.emplace(directory_, host.batch_interval(),
+                     memory_->first_start(host.runtime()->clock->now() - kernel_tick), options_, memory_);
   host_ = &host;
   stream_id_ = stream_id;
 }

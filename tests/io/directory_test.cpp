@@ -235,6 +235,16 @@ TEST_F(Directory, AsAnInputNamesTheFilesOfEachBatch) {
   EXPECT_THAT(input->take_cut(), ElementsAre(path_ / "three")) << "and goes on where it was";
 }
 
+TEST_F(Directory, AFileMadeRightAfterTheStartIsNewThoughItsTimeIsATickOlder) {
+  FakeHost host{{.clock = std::make_shared<ManualClock>(at(100s))}, 1s};
+  const auto input = make_directory_input(host.runtime(), path_);
+  input->start(host, 0);
+  put("of the tick before", 99995ms);
+  put("old", 99s);
+  input->cut(at(101s), 1);
+  EXPECT_THAT(input->take_cut(), ElementsAre(path_ / "of the tick before"));
+}
+
 TEST_F(Directory, AsAnInputHandsOverWhatTheFilterThrew) {
   FakeHost host{{.clock = std::make_shared<ManualClock>(at(100s))}};
   const auto input = make_directory_input(host.runtime(), path_,

@@ -38,7 +38,8 @@ enum class ChangedFile : std::uint8_t {
 struct DirectoryOptions {
   /// Which files are meant. Absent: those whose names do not begin with ".".
   std::function<bool(const std::filesystem::path&)> filter = nullptr;
-  /// Whether files that were last changed before the stream was started are left out.
+  /// Whether files that were last changed before the stream was started are left out; up to 10 ms before, they may be
+  /// taken, because a file made right after the start can bear a time of the tick of the kernel before.
   bool new_files_only = true;
   /// For how long files are remembered that were taken, rounded up to a whole number of intervals. A file must become
   /// visible within this time of its modification time, or it is lost.
