@@ -14,7 +14,8 @@ detail::EngineOptions engine_options(std::optional<Duration> interval, OnArrival
           .graceful_stop_timeout = options.graceful_stop_timeout,
           .output = options.output,
           .backpressure = options.backpressure,
-          .max_pending_batches = options.max_pending_batches};
+          .max_pending_batches = options.max_pending_batches,
+          .concurrent_jobs = options.concurrent_jobs};
 }
 
 }  // namespace

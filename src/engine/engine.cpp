@@ -6,6 +6,7 @@
 #include <deque>
 #include <iostream>
 #include <limits>
+#include <list>
 #include <map>
 #include <set>
 #include <sys/prctl.h>
@@ -13,13 +14,15 @@
 #include <utility>
 
 #include "engine/durability.hpp"
+#include "engine/job_threads.hpp"
 #include "tidemill/core/error.hpp"
 #include "tidemill/core/function_ref.hpp"
 #include "tidemill/io/io_service.hpp"
 
 // Invariants, quoted by the tests:
 //   EN1  Batch times are unique and increasing.
-//   EN2  Output operations of a batch run in the order of their registration, batches in the order of their times.
+//   EN2  Output operations of a batch begin in the order of their registration, batches in the order of their times; unless
+//        there are concurrent jobs, each ends before the next begins. Streams are cut, generated and settled in order of time.
 //   EN3  Every tick of an interval gate has its batch, however late it runs, as long as no more than max_pending_batches wait.
 //        Past that the oldest are merged into a later one, which takes what they would have had, and which is not later than
 //        the next tick of any stream with a longer slide. Nothing is skipped, and every merge is logged and counted.
@@ -74,6 +77,9 @@ class StreamingEngine::Impl final : public InputHost {
                         to_string(*options_.graceful_stop_timeout));
     if (options_.max_pending_batches == 0)
       throw ConfigError("max_pending_batches is 0, so no batch could ever be due; give at least 1");
+    if (options_.concurrent_jobs < 1 || options_.concurrent_jobs > 1024)
+      throw ConfigError("concurrent_jobs must lie between 1 and 1024, and it is " +
+                        std::to_string(options_.concurrent_jobs));
     if (!options_.backpressure) return;
     check(*options_.backpressure);
     if (!options_.interval)
@@ -183,7 +189,7 @@ class StreamingEngine::Impl final : public InputHost {
     snapshot.receivers = static_cast<std::size_t>(
         std::count_if(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->is_receiver(); }));
     snapshot.receiver_errors = receiver_errors_.load(std::memory_order_relaxed);
-    snapshot.running_batches = running_.load(std::memory_order_acquire) ? 1 : 0;
+    snapshot.running_batches = running_.load(std::memory_order_acquire);
     if (state() == StreamingState::active) {
       const Time now = runtime_->clock->now();
       if (options_.interval) {
@@ -220,9 +226,11 @@ class StreamingEngine::Impl final : public InputHost {
     drive_ = drive;
     const Time now = runtime_->clock->now();
     try {
+      begin_jobs();
       begin_at(now);
       begin_rates();
     } catch (...) {
+      job_threads_.close();
       close_checkpoint();
       end(StreamingState::stopped);
       throw;
@@ -243,6 +251,23 @@ class StreamingEngine::Impl final : public InputHost {
       finish();
       throw;
     }
+  }
+
+  void begin_jobs() {
+    if (!jobs_are_concurrent()) return;
+    const std::string seen = "concurrent_jobs is " + std::to_string(options_.concurrent_jobs) + ", and ";
+    if (durability_)
+      throw PlanError("concurrent_jobs",
+                      seen + "the context has a checkpoint (\"" + durability_->directory() +
+                          "\"): there a batch is tried again from the states that it found, and committed before the "
+                          "next one begins; leave concurrent_jobs at 1, and move the streams whose outputs are slow "
+                          "and that need no checkpoint to a context of their own");
+    if (drive_ == Drive::by_host)
+      throw PlanError("concurrent_jobs",
+                      seen +
+                          "with start(Drive::by_host) a batch runs on the thread that calls step(); leave "
+                          "concurrent_jobs at 1, or let the context have its own thread by start()");
+    job_threads_.start(options_.concurrent_jobs, runtime_->app_name.substr(0, 9) + "-job");
   }
 
   // Where the run begins: at the tick before now, or where the run before it ended.
@@ -354,7 +379,7 @@ class StreamingEngine::Impl final : public InputHost {
                       "start(Drive::by_host) to run its batches yourself");
     if (state() == StreamingState::initialized)
       throw PlanError("illegal_state", "step() was called before start(Drive::by_host)");
-    if (on_driving_thread())
+    if (called_from_within())
       throw PlanError("illegal_state", "step() was called from within a batch; it runs one batch and cannot be nested");
     const std::scoped_lock life{life_mutex_};
     if (state() == StreamingState::stopped) return false;
@@ -386,7 +411,7 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   bool stop(StopMode mode) {
-    if (on_driving_thread())
+    if (called_from_within())
       throw PlanError(
           "illegal_state",
           "stop() was called from a listener or an output operation, whose batch it would have to wait for; "
@@ -421,7 +446,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   // The end of the context object: stops what runs, and lets go of the graph.
   void shut_down() noexcept {
-    if (on_driving_thread()) {  // destroyed by one of its own output operations or listeners
+    if (called_from_within()) {  // destroyed by one of its own output operations or listeners
       dispose_at_end_ = true;
       request_stop(StopMode::immediate);
       return;
@@ -442,7 +467,7 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   bool await_termination(std::optional<std::chrono::nanoseconds> timeout) {
-    if (!timeout && on_driving_thread())
+    if (!timeout && called_from_within())
       throw PlanError("illegal_state",
                       "await_termination() was called from a listener or an output operation, which would "
                       "wait for itself; call it from another thread");
@@ -503,6 +528,7 @@ class StreamingEngine::Impl final : public InputHost {
 
   std::recursive_mutex
       graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
+  std::mutex print_mutex_;
   std::vector<std::shared_ptr<GraphNode>> nodes_;
   std::vector<std::shared_ptr<OutputOperation>> outputs_;  // fixed at start
   Duration remember_{0};
@@ -534,12 +560,12 @@ class StreamingEngine::Impl final : public InputHost {
   // Says that a batch runs, for as long as it does, and when it ended.
   class Running {
    public:
-    explicit Running(Impl& impl) : impl_{impl} { impl_.running_.store(true, std::memory_order_release); }
+    explicit Running(Impl& impl) : impl_{impl} { impl_.running_.store(1, std::memory_order_release); }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
     ~Running() {
       impl_.last_end_ = impl_.runtime_->clock->now();
-      impl_.running_.store(false, std::memory_order_release);
+      impl_.running_.store(0, std::memory_order_release);
     }
 
    private:
@@ -556,9 +582,30 @@ class StreamingEngine::Impl final : public InputHost {
   struct Job {
     std::size_t id;  // of the output operation, in order of registration
     OutputOperation* output;
+    std::function<void()> run;
   };
 
-  [[nodiscard]] bool on_driving_thread() const noexcept { return driving_.load() == std::this_thread::get_id(); }
+  // A job among concurrent ones. Its thread writes what is guarded by jobs_mutex_, and touches nothing once `ended` is there.
+  struct RunningJob {
+    Job job;
+    Time batch_time;
+    bool start_is_told = false;
+    bool end_is_told = false;
+    std::optional<Time> started = std::nullopt;  // this and what follows is guarded by jobs_mutex_
+    std::optional<Time> ended = std::nullopt;
+    std::exception_ptr error = nullptr;
+  };
+  // A batch whose jobs run, or wait for a thread.
+  struct Flight {
+    BatchInfo info;
+    std::vector<RunningJob> jobs;  // stay where they are
+  };
+
+  // On the driving thread, or in an output operation.
+  [[nodiscard]] bool called_from_within() const {
+    return driving_.load() == std::this_thread::get_id() || job_threads_.have_this_thread();
+  }
+  [[nodiscard]] bool jobs_are_concurrent() const noexcept { return options_.concurrent_jobs > 1; }
   [[nodiscard]] Time next_tick() const noexcept { return Time{Duration{next_tick_.load(std::memory_order_acquire)}}; }
   [[nodiscard]] bool anything_pending() const noexcept {
     return std::any_of(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->has_pending(); });
@@ -587,6 +634,7 @@ class StreamingEngine::Impl final : public InputHost {
       return take_turn(hurry);
     } catch (...) {
       report(std::current_exception());
+      if (!flights_.empty()) bell_.ring();  // jobs that have ended are not waited for
       return Turn::failed;
     }
   }
@@ -596,6 +644,8 @@ class StreamingEngine::Impl final : public InputHost {
   Turn take_turn(bool hurry) {
     deliver_events();
     run_due_tasks();
+    collect_jobs();
+    waits_for_jobs_ = false;
     std::optional<StopMode> stop;
     {
       const std::scoped_lock lock{mutex_};
@@ -603,6 +653,8 @@ class StreamingEngine::Impl final : public InputHost {
     }
     if (stop == StopMode::immediate) {
       stop_inputs();
+      draining_ = false;
+      if (!flights_.empty()) return wait_for_jobs();
       drained_ = !anything_pending() && !failed_;
       return Turn::ended;
     }
@@ -616,20 +668,31 @@ class StreamingEngine::Impl final : public InputHost {
     if (draining_) {
       // Ticks that had passed have their batches; later ones only as long as there is something for them.
       const bool ticks_are_due = options_.interval && next_tick() <= drain_began_;
-      drained_ = !ticks_are_due && !anything_pending() && unfinished_.empty();
+      const bool nothing_is_left = !ticks_are_due && !anything_pending() && unfinished_.empty();
+      drained_ = nothing_is_left && flights_.empty();
       if (drained_) return Turn::ended;
       if (now >= drain_deadline_) {
         log(LogLevel::error, [this] {
           return "the graceful stop took longer than " + to_string(graceful_stop_timeout()) +
                  "; what had not been batched is dropped";
         });
-        return Turn::ended;
+        if (flights_.empty()) return Turn::ended;
+        request_stop(StopMode::immediate);
+        return Turn::idle;
       }
+      if (nothing_is_left) return wait_for_jobs();
     }
+    if (jobs_are_concurrent() && jobs_left_ >= options_.concurrent_jobs) return wait_for_jobs();
     const std::optional<Time> due = unfinished_.empty() ? due_batch(now, hurry && draining_) : unfinished_.front().time;
     if (!due) return Turn::idle;
     run_batch(*due, now);
     return Turn::ran_batch;
+  }
+
+  // Ticks that pass meanwhile wait.
+  Turn wait_for_jobs() noexcept {
+    waits_for_jobs_ = true;
+    return Turn::idle;
   }
 
   [[nodiscard]] Duration graceful_stop_timeout() const noexcept {
@@ -680,7 +743,9 @@ class StreamingEngine::Impl final : public InputHost {
   [[nodiscard]] std::optional<Time> wake_time() {
     std::optional<Time> wake;
     const auto consider = [&wake](Time t) { wake = wake ? std::min(*wake, t) : t; };
-    if (options_.interval) {
+    if (waits_for_jobs_) {
+      // Their end rings the bell.
+    } else if (options_.interval) {
       const Time tick = next_tick();
       consider(is_throttled(runtime_->clock->now()) ? last_start_ + *options_.interval / 2 : tick);
     } else if (anything_pending()) {
@@ -708,6 +773,10 @@ class StreamingEngine::Impl final : public InputHost {
     last_start_ = now;
     if (options_.interval && now < t + *options_.interval) catching_up_slowly_ = false;
 
+    if (jobs_are_concurrent()) {
+      launch(t, std::move(info));
+      return forget(t);
+    }
     const Running running{*this};
     try {
       work_on(t, info);
@@ -720,10 +789,10 @@ class StreamingEngine::Impl final : public InputHost {
     forget(t);
   }
 
-  // What no later batch, and nothing that failed, will ask for.
+  // What no later batch, no job, and nothing that failed, will ask for.
   void forget(Time t) {
     const std::scoped_lock lock{graph_mutex_};
-    Time needed = Time::max();
+    Time needed = flights_.empty() ? Time::max() : flights_.front().info.batch_time;
     for (const auto& node : nodes_) needed = std::min(needed, node->needs_from().value_or(Time::max()));
     for (const auto& node : nodes_)
       node->forget(std::min(t - std::max(remember_, node->slide()), needed - Duration{1}));
@@ -813,23 +882,23 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   // Asks every output operation that is not done for its job. When one fails the batch has no jobs. [L15]
-  bool generate(Time t, std::vector<bool>& done, std::vector<Job>& jobs, LogLevel level) {
+  bool generate(Time t, const std::vector<bool>& done, std::vector<Job>& jobs, LogLevel level) {
     const std::scoped_lock lock{graph_mutex_};
     try {
       jobs.reserve(outputs_.size());
       for (std::size_t id = 0; id < outputs_.size(); ++id) {
-        if (!done[id] && outputs_[id]->generate(t)) jobs.push_back({id, outputs_[id].get()});
+        if (done[id]) continue;
+        if (auto job = outputs_[id]->generate(t)) jobs.push_back({id, outputs_[id].get(), std::move(job)});
       }
       return true;
     } catch (...) {
       note(in_batch(t), level);
-      for (const Job& job : jobs) job.output->discard();
       jobs.clear();
       return false;
     }
   }
 
-  bool run_jobs(const std::vector<Job>& jobs, BatchInfo& info, std::vector<bool>& done, LogLevel level) {
+  bool run_jobs(std::vector<Job>& jobs, BatchInfo& info, std::vector<bool>& done, LogLevel level) {
     if (!info.processing_start_time) {
       tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
       info.processing_start_time = runtime_->clock->now();
@@ -837,15 +906,13 @@ class StreamingEngine::Impl final : public InputHost {
       info.outputs.reserve(jobs.size());
     }
     bool good = true;
-    for (const Job& job : jobs) {
-      OutputOperationInfo& output = output_info(info, job.id);
-      output.batch_time = info.batch_time;
-      output.name = job.output->name();
+    for (Job& job : jobs) {
+      OutputOperationInfo& output = output_info(info, job);
       output.start_time = info.outputs.size() == 1 ? info.processing_start_time : runtime_->clock->now();
       output.failure_reason.reset();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
       try {
-        job.output->run(info.batch_time);
+        job.run();
         done[job.id] = true;
       } catch (...) {
         const std::exception_ptr error = in_batch(info.batch_time, output.name);
@@ -853,6 +920,7 @@ class StreamingEngine::Impl final : public InputHost {
         output.failure_reason = describe(error);
         note(error, level);
       }
+      job.run = nullptr;  // its batch goes now
       output.end_time = runtime_->clock->now();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_completed(output); });
     }
@@ -860,14 +928,127 @@ class StreamingEngine::Impl final : public InputHost {
     return good;
   }
 
-  // The one with this id; a batch that is tried again has one already.
-  [[nodiscard]] static OutputOperationInfo& output_info(BatchInfo& info, std::size_t id) {
+  // That of the job; a batch that is tried again has it already.
+  [[nodiscard]] static OutputOperationInfo& output_info(BatchInfo& info, const Job& job) {
     for (OutputOperationInfo& output : info.outputs) {
-      if (output.id == id) return output;
+      if (output.id == job.id) return output;
     }
     OutputOperationInfo& output = info.outputs.emplace_back();
-    output.id = id;
+    output.id = job.id;
+    output.batch_time = info.batch_time;
+    output.name = job.output->name();
     return output;
+  }
+
+  // Makes a batch whose jobs run while the driving thread goes on. States and windows are brought to its time now, so that they
+  // move in order of time; what is left to the jobs is what follows from them, and streams without memory.
+  void launch(Time t, BatchInfo&& info) {
+    const bool taken = take_inputs(t, info);
+    count_submitted(info);
+    if (!taken) return;
+    std::vector<Job> jobs;
+    static_cast<void>(generate(t, std::vector<bool>(outputs_.size(), false), jobs, LogLevel::error));
+    static_cast<void>(settle(t, LogLevel::error));
+    if (jobs.empty()) return;
+    tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
+
+    std::list<Flight> flight;
+    flight.push_back({std::move(info), {}});
+    flight.back().info.outputs.reserve(jobs.size());
+    flight.back().jobs.reserve(jobs.size());
+    for (Job& job : jobs) flight.back().jobs.push_back({std::move(job), t});
+    jobs_left_ += jobs.size();
+    flights_.splice(flights_.end(), flight);
+    running_.store(flights_.size(), std::memory_order_release);
+    for (RunningJob& job : flights_.back().jobs) {
+      try {
+        job_threads_.submit([this, &job] { run_job(job); });
+      } catch (...) {
+        const std::scoped_lock lock{jobs_mutex_};
+        job.started = job.ended = runtime_->clock->now();
+        job.error = in_batch(t, job.job.output->name());
+        bell_.ring();
+      }
+    }
+  }
+
+  // On a thread of its own.
+  void run_job(RunningJob& job) noexcept {
+    const auto now = [this] { return runtime_->clock->now(); };
+    {
+      const std::scoped_lock lock{jobs_mutex_};
+      job.started = now();
+    }
+    bell_.ring();
+    std::exception_ptr error;
+    try {
+      job.job.run();
+    } catch (...) {
+      error = in_batch(job.batch_time, job.job.output->name());
+    }
+    job.job.run = nullptr;
+    {
+      const std::scoped_lock lock{jobs_mutex_};
+      job.error = std::move(error);
+      job.ended = now();
+    }
+    bell_.ring();
+  }
+
+  // Tells what has become of the jobs since the last turn, and completes the batches that have none left. [EN6]
+  void collect_jobs() {
+    if (flights_.empty()) return;
+    const bool was_full = jobs_left_ >= options_.concurrent_jobs;
+    for (auto flight = flights_.begin(); flight != flights_.end();) {
+      for (RunningJob& job : flight->jobs) {
+        if (!collect(job, flight->info)) break;  // the threads take them in order, and so it is told
+      }
+      if (!std::all_of(flight->jobs.begin(), flight->jobs.end(),
+                       [](const RunningJob& job) { return job.end_is_told; })) {
+        ++flight;
+        continue;
+      }
+      const Flight done = std::move(*flight);
+      flight = flights_.erase(flight);
+      running_.store(flights_.size(), std::memory_order_release);
+      complete(done.info);
+    }
+    if (was_full && jobs_left_ < options_.concurrent_jobs) last_end_ = runtime_->clock->now();
+  }
+  // Whether it has begun.
+  bool collect(RunningJob& job, BatchInfo& info) {
+    if (job.end_is_told) return true;
+    std::optional<Time> started;
+    std::optional<Time> ended;
+    std::exception_ptr error;
+    {
+      const std::scoped_lock lock{jobs_mutex_};
+      started = job.started;
+      ended = job.ended;
+      error = job.error;
+    }
+    if (started && !job.start_is_told) {
+      job.start_is_told = true;
+      if (!info.processing_start_time) {
+        info.processing_start_time = started;
+        tell_listeners([&](StreamingListener& listener) { listener.on_batch_started(info); });
+      }
+      OutputOperationInfo& output = output_info(info, job.job);
+      output.start_time = started;
+      tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
+    }
+    if (!ended) return started.has_value();
+    job.end_is_told = true;
+    --jobs_left_;
+    info.processing_end_time = std::max(info.processing_end_time.value_or(*ended), *ended);
+    OutputOperationInfo& output = output_info(info, job.job);
+    output.end_time = ended;
+    if (error) {
+      output.failure_reason = describe(error);
+      report(error);
+    }
+    tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_completed(output); });
+    return true;
   }
 
   bool settle(Time t, LogLevel level) {
@@ -983,11 +1164,21 @@ class StreamingEngine::Impl final : public InputHost {
       io = std::move(io_);
     }
     io.reset();
+    finish_jobs();
     close_checkpoint();
     deliver_events();
     if (runtime_->own_workers != nullptr) runtime_->own_workers->release();
     end(StreamingState::stopped);
     if (dispose_at_end_) dispose();
+  }
+
+  void finish_jobs() noexcept {
+    job_threads_.close();
+    try {
+      collect_jobs();
+    } catch (...) {
+      report(std::current_exception());
+    }
   }
 
   void close_checkpoint() noexcept {
@@ -1111,8 +1302,10 @@ class StreamingEngine::Impl final : public InputHost {
   std::atomic<Duration::rep> next_tick_ = 0;
   std::atomic<Duration::rep> resumed_from_ = 0;
   std::atomic<Duration::rep> pause_ends_ = std::numeric_limits<Duration::rep>::min();  // on_arrival: no batch before
-  std::atomic<bool> running_ = false;
+  std::atomic<std::uint64_t> running_ = 0;                                             // batches
   std::atomic<bool> has_listeners_ = false;
+  JobThreads job_threads_;  // none unless there are concurrent jobs
+  std::mutex jobs_mutex_;   // what threads of jobs say
   std::atomic<std::uint64_t> receiver_errors_ = 0;
 
   // Fixed at start, under life_mutex_ before.
@@ -1137,9 +1330,12 @@ class StreamingEngine::Impl final : public InputHost {
   bool catching_up_slowly_ = false;   // ticks that passed before the start are run two an interval
   std::deque<BatchPlan> unfinished_;  // of the run before, to be run again first
   bool draining_ = false;
-  bool failed_ = false;  // a batch did, and the context stops for it
-  bool drained_ = true;  // read by stop() after the thread has ended
-  bool dispose_at_end_ = false;
+  bool failed_ = false;                       // a batch did, and the context stops for it
+  bool drained_ = true;                       // read by stop() after the thread has ended
+  std::list<Flight> flights_;                 // in order of time
+  std::size_t jobs_left_ = 0;                 // in them
+  bool waits_for_jobs_ = false;               // and begins no batch before one ends
+  std::atomic<bool> dispose_at_end_ = false;  // set by whichever output operation destroyed the context
 
   std::shared_ptr<const Scope> scope_;  // guarded by graph_mutex_
   Time cut_until_;                      // likewise
@@ -1209,6 +1405,7 @@ Time StreamingEngine::resumed_from() const noexcept { return impl_->resumed_from
 std::shared_ptr<const Scope> StreamingEngine::scope_of(Time t) { return impl_->scope_of(t); }
 Time StreamingEngine::cut_until() const noexcept { return impl_->cut_until(); }
 std::recursive_mutex& StreamingEngine::graph_mutex() noexcept { return impl_->graph_mutex_; }
+std::mutex& StreamingEngine::print_mutex() noexcept { return impl_->print_mutex_; }
 
 void StreamingEngine::start(Drive drive) { impl_->start(drive, shared_from_this()); }
 bool StreamingEngine::step() {

@@ -118,9 +118,9 @@ TEST(IntervalGate, OutputsRunInOrderOfRegistrationAndBatchesInOrderOfTime) {  //
 class Skipping final : public detail::OutputOperation {
  public:
   using detail::OutputOperation::OutputOperation;
-  bool generate(Time t) override { return t != at(1001); }
-  void run(Time) override {}
-  void discard() noexcept override {}
+  std::function<void()> generate(Time t) override {
+    return t == at(1001) ? nullptr : std::function<void()>{[] {}};
+  }
 };
 
 struct Completed final : StreamingListener {

@@ -143,9 +143,9 @@ TEST(Ownership, AContextThatNeverStartsTellsThoseWhoWait) {
 class Failing final : public detail::OutputOperation {
  public:
   using detail::OutputOperation::OutputOperation;
-  bool generate(Time) override { return true; }
-  void run(Time) override { throw SinkError("full", "the disk is full", Retry::may_help); }
-  void discard() noexcept override {}
+  std::function<void()> generate(Time) override {
+    return [] { throw SinkError("full", "the disk is full", Retry::may_help); };
+  }
 };
 
 TEST(Ownership, ContextsRunSideBySideAndFailApart) {  // in place of L4

@@ -176,6 +176,7 @@ class StreamOps : public NarrowOps<Self, T> {
   // ---- output operations ------------------------------------------------------------------------------------------------
 
   /// Calls `f(batch)` or `f(batch, time)` for every batch, empty ones too, in order of time. [M11]
+  /// With StreamingOptions::concurrent_jobs above 1: also by several threads at a time, and in any order.
   template <class F>
   void foreach_batch(F f, std::string name = "foreach_batch") const;
 

@@ -55,6 +55,13 @@ struct StreamingOptions {
   /// (`merged_ticks`). A tick at which a stream with a longer slide has its batch is never passed over, so windows have all
   /// their results; nor is one that had passed before the start (`CatchUp` decides about those). At least 1.
   std::size_t max_pending_batches = 1000;
+  /// How many output operations may run at once, each on a thread of its own: those of one batch, and those of batches that
+  /// follow each other, so that a slow one does not hold up the next batch. They begin in order of batch time and, in a batch,
+  /// of registration, and may end in any order. So one output operation may run for two batches at a time, and with more than
+  /// 1 a function given to foreach_batch must be safe to call from several threads. States and windows still see the batches in
+  /// order. The next batch begins when fewer than so many output operations are running or waiting, so at most so many batches
+  /// are in memory. More than 1 is for a context that has its own thread and no checkpoint. 1 to 1024. [J2]
+  std::size_t concurrent_jobs = 1;
 };
 
 /// Threads: streams are built by one thread before the start; after it, any thread may call any member.
@@ -164,8 +171,9 @@ class TIDEMILL_API StreamingContext {
 
   // ---- life -------------------------------------------------------------------------------------------------------------
 
-  /// Errors: PlanError without an output operation, or when the context is stopped; what an input cannot even try. When it
-  /// throws, the context is stopped. Starting an active context does nothing but log a warning. [L2, L3, L5]
+  /// Errors: PlanError without an output operation, when the context is stopped, or for concurrent jobs with a checkpoint or with
+  /// Drive::by_host; what an input cannot even try. When it throws, the context is stopped. Starting an active context does
+  /// nothing but log a warning. [L2, L3, L5]
   void start(Drive drive = Drive::own_thread) { engine_->start(drive); }
 
   /// With Drive::by_host: runs the oldest batch that is due, on the calling thread. False when none is due.

@@ -5,6 +5,11 @@
 // follows from the arrival stamps of the data (io/inbox.hpp), so a cut that comes late, because the batch before was slow,
 // falls where it should have. Ticks are therefore never lost, and an idle batch costs one wake-up. Only when more of them wait
 // than EngineOptions::max_pending_batches are ticks merged: then a later batch takes what they would have had.
+//
+// With EngineOptions::concurrent_jobs above 1 output operations run on threads of their own, and the driving thread goes on
+// to the next batch as long as fewer than so many are running or waiting. It still cuts, generates and settles one batch after
+// the other, and it settles a batch before its jobs begin, so states and windows move in order of time whatever the jobs do
+// (docs/adr/0010).
 #pragma once
 
 #include <cstddef>
@@ -80,7 +85,7 @@ class TIDEMILL_API GraphNode {
   std::string name_;  // empty: none was given
 };
 
-/// Something that happens once a batch. `generate` looks at the streams and prepares; `run` does the work.
+/// Something that happens once a batch. `generate` looks at the streams and returns the job that does the work.
 class TIDEMILL_API OutputOperation {
  public:
   explicit OutputOperation(std::string name) : name_{std::move(name)} {}
@@ -88,10 +93,9 @@ class TIDEMILL_API OutputOperation {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   void rename(std::string name) { name_ = std::move(name); }
 
-  /// Whether there is a job for time t; if so, `run` or `discard` follows.
-  virtual bool generate(Time t) = 0;
-  virtual void run(Time t) = 0;
-  virtual void discard() noexcept = 0;
+  /// The job of time t, which is called once or not at all; null when there is none. With concurrent jobs several are called
+  /// at a time. It is valid as long as the operation.
+  [[nodiscard]] virtual std::function<void()> generate(Time t) = 0;
 
  private:
   std::string name_;
@@ -105,6 +109,7 @@ struct EngineOptions {
   std::ostream* output = nullptr;  ///< where print() writes; not owned; null: the standard output
   std::optional<Backpressure> backpressure;
   std::size_t max_pending_batches = 1000;
+  std::size_t concurrent_jobs = 1;
 };
 
 /// Threads: registration by one thread before the start; after it, every public member by any thread unless it says otherwise.
@@ -147,6 +152,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   [[nodiscard]] Time cut_until() const noexcept;
   /// Held while streams compute their batches: streams are not thread-safe by themselves.
   [[nodiscard]] std::recursive_mutex& graph_mutex() noexcept;
+  /// Held while print() writes: several may at once.
+  [[nodiscard]] std::mutex& print_mutex() noexcept;
 
   // ---- life -----------------------------------------------------------------------------------------------------------------
   void start(Drive drive);

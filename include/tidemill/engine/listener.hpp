@@ -106,7 +106,7 @@ struct StreamingMetrics {
   std::uint64_t total_processed_records = 0;  ///< in batches that were completed
   std::uint64_t unprocessed_batches = 0;      ///< waiting + running
   std::uint64_t waiting_batches = 0;          ///< ticks that have passed and whose batch has not begun
-  std::uint64_t running_batches = 0;          ///< 0 or 1
+  std::uint64_t running_batches = 0;          ///< more than 1 only with concurrent jobs
   std::uint64_t merged_ticks = 0;  ///< ticks without a batch of their own (StreamingOptions::max_pending_batches)
   std::uint64_t receiver_errors = 0;
   std::vector<InputRate> input_rates;  ///< of receivers and sockets

@@ -1,6 +1,7 @@
 // The typed side of the stream graph: a node yields the batch of its stream at a time, once per time.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -121,23 +122,14 @@ class BatchOutput final : public OutputOperation {
   BatchOutput(std::string name, Chain chain, F f)
       : OutputOperation{std::move(name)}, chain_{std::move(chain)}, f_{std::move(f)} {}
 
-  bool generate(Time t) override {
-    if (!chain_.has_batch_at(t)) return false;
-    batch_.emplace(chain_.at(t));
-    return true;
+  [[nodiscard]] std::function<void()> generate(Time t) override {
+    if (!chain_.has_batch_at(t)) return nullptr;
+    return [this, batch = Batch<T>{chain_.at(t)}, t] { f_(batch, t); };
   }
-  void run(Time t) override {
-    // The batch goes when its job ends, also by an exception.
-    const Batch<T> batch = *std::move(batch_);
-    batch_.reset();
-    f_(batch, t);
-  }
-  void discard() noexcept override { batch_.reset(); }
 
  private:
   Chain chain_;
   F f_;
-  std::optional<Batch<T>> batch_;
 };
 
 /// One record or none, computed by the thread that runs the action: `make() -> std::vector<T>`.

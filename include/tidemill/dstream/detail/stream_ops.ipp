@@ -237,7 +237,7 @@ template <class Self, class T>
 template <class F>
 void StreamOps<Self, T>::foreach_batch(F f, std::string name) const {
   auto call = [f = std::move(f)](const Batch<T>& batch, Time t) mutable {
-    // Called by one thread at a time, so the function may change what it captured.
+    // Called by one thread at a time unless there are concurrent jobs, so the function may change what it captured.
     try {
       if constexpr (std::invocable<F&, const Batch<T>&, Time>) {
         f(batch, t);
@@ -263,14 +263,16 @@ void StreamOps<Self, T>::print(std::size_t n) const {
 
 template <class Self, class T>
 void StreamOps<Self, T>::print(std::ostream& out, std::size_t n) const {
-  auto call = [&out, n](const Batch<T>& batch, Time t) {
+  auto call = [engine = engine().get(), &out, n](const Batch<T>& batch, Time t) {
     const auto records = batch.take(std::max(n, n + 1));  // n may be the largest number there is
     std::string lines;
     for (std::size_t i = 0; i < records.size() && i < n; ++i) {
       append_text(lines, records[i]);
       lines += '\n';
     }
-    detail::write_print(out, detail::printed_batch(t, lines, records.size() > n));
+    const std::string text = detail::printed_batch(t, lines, records.size() > n);
+    const std::scoped_lock lock{engine->print_mutex()};
+    detail::write_print(out, text);
   };
   engine()->add_output(std::make_shared<detail::BatchOutput<Self, decltype(call)>>("print", self(), std::move(call)));
 }

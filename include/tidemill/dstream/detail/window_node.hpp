@@ -122,14 +122,14 @@ class KeyedWindow {
   /// Works on all batches up to t. Errors: whatever reducing and folding them throws; it may be called again.
   void bring_to(Time t, Time zero, const Scope& scope) {
     const std::scoped_lock lock{mutex_};
-    attempt([&] { advance(t, zero, scope); });
+    attempt(t, [&] { advance(t, zero, scope); });
   }
 
   /// The records of the window that ends at t, a vector a partition: `make(key, value)` each.
   template <class Out, class Make>
   void emit(Time t, Time zero, const Scope& scope, std::vector<std::vector<Out>>& results, const Make& make) {
     const std::scoped_lock lock{mutex_};
-    attempt([&] {
+    attempt(t, [&] {
       if (at_ < t) advance(t, zero, scope);
       if (at_ != t) throw_window_passed(op_, t, at_);
       for_each_partition_of(scope, parts_.size(), keys(), [&](std::size_t p) {
@@ -144,10 +144,10 @@ class KeyedWindow {
     const std::scoped_lock lock{mutex_};
     return keys();
   }
-  /// Whether the last attempt failed; said once.
-  [[nodiscard]] bool take_failure() noexcept {
+  /// Whether the last attempt was for t and failed; said once.
+  [[nodiscard]] bool take_failure(Time t) noexcept {
     const std::scoped_lock lock{mutex_};
-    return std::exchange(failed_, false);
+    return std::exchange(failed_, std::nullopt) == t;
   }
   /// The last batch of the run that this one continues; long ago when there is none.
   [[nodiscard]] Time resumed_from() const {
@@ -226,10 +226,10 @@ class KeyedWindow {
   }
 
   template <class Work>
-  void attempt(const Work& work) {
-    failed_ = true;
+  void attempt(Time t, const Work& work) {
+    failed_ = t;
     work();
-    failed_ = false;
+    failed_.reset();
   }
 
   void advance(Time t, Time zero, const Scope& scope) {
@@ -336,7 +336,7 @@ class KeyedWindow {
   std::optional<Restored> restored_;
   StateChanges changes_;  // those of no part
   Time at_ = Time::min();
-  bool failed_ = false;
+  std::optional<Time> failed_;  // what the last attempt was for
   Time resumed_from_ = Time::min();
 };
 
@@ -440,7 +440,7 @@ class KeyedWindowNode final : public StreamNode<Out> {
 
   void settle(Time t) override {
     // What failed for an output operation was reported by it, and is not tried again before the next attempt.
-    if (window_->take_failure()) return;
+    if (window_->take_failure(t)) return;
     std::optional<Batch<Out>> result;
     {
       const std::scoped_lock lock{this->engine()->graph_mutex()};
@@ -454,7 +454,7 @@ class KeyedWindowNode final : public StreamNode<Out> {
         window_->bring_to(t, this->engine()->zero_time(), *this->engine()->scope_of(t));
       }
     } catch (...) {
-      static_cast<void>(window_->take_failure());
+      static_cast<void>(window_->take_failure(t));
       throw;
     }
   }
