@@ -316,12 +316,15 @@ Outcome run(Pipeline pipeline, const Fault& fault, const Published* expected, co
   return outcome;
 }
 
+// Under a sanitizer the sweeps take one call of three, each seed others: they take ten times as long there.
+constexpr std::uint64_t stride = TIDEMILL_SANITIZED ? 3 : 1;
+
 /// One kind of fault at each durable call. Returns the first violation, and counts the cases.
 std::string sweep(Pipeline pipeline, const Published& expected, SimFault what, bool for_ever, std::uint64_t seeds,
                   const Sabotage* sabotage, int& cases) {
   static constexpr const char* names[] = {"nothing", "a kill", "a loss of power", "EIO", "ENOSPC", "a lost sync"};
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
-    for (std::uint64_t call = 1;; ++call) {
+    for (std::uint64_t call = 1 + seed % stride;; call += stride) {
       const Outcome outcome = run(pipeline, {what, call, for_ever, seed}, &expected, sabotage);
       if (!outcome.wrong.empty())
         return std::string{names[static_cast<std::size_t>(what)]} + (for_ever ? " for ever" : "") + " at call " +
@@ -349,7 +352,7 @@ TEST_P(RestartSweep, PublishesTheSameWhateverHappensAtAnyDurableCall) {
   expect_none(SimFault::io_error, true, 1);
   expect_none(SimFault::disk_full, false, 1);
   expect_none(SimFault::sync_lost, false, 1);
-  EXPECT_GT(cases, 5 * static_cast<int>(whole.calls)) << "of each fault about as many as there are calls";
+  EXPECT_GT(cases, static_cast<int>(5 * whole.calls / stride)) << "of each fault about as many as there are calls";
   RecordProperty("cases", cases);
 }
 
