@@ -198,7 +198,7 @@ class RealLock final : public FsLock {
 };
 
 struct KnownKind {
-  std::uint64_t magic;
+  std::uint64_t type;
   const char* name;
   bool safe;
 };
@@ -354,12 +354,12 @@ class RealFs final : public Fs {
   FsKind kind(const std::string& path) override {
     struct statfs status {};
     if (uninterrupted([&] { return ::statfs(path.c_str(), &status); }) != 0) throw FsError("look at", path, errno);
-    const auto magic = static_cast<std::uint64_t>(status.f_type) & 0xFFFFFFFF;
+    const auto type = static_cast<std::uint64_t>(status.f_type) & 0xFFFFFFFF;
     for (const KnownKind& known : known_kinds) {
-      if (known.magic == magic) return {known.name, known.safe};
+      if (known.type == type) return {known.name, known.safe};
     }
     char text[24];
-    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(magic));
+    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(type));
     return {text, true};
   }
   std::uint64_t free_space(const std::string& path) override {
