@@ -243,6 +243,8 @@ struct CheckpointStore::Impl {
 
   // --- Commits ---
 
+  static constexpr std::size_t spare_bytes = 64 * 1024 * 1024;  // more is not kept
+
   struct Job {
     std::int64_t time = 0;
     std::uint32_t plan_chain = 0;
@@ -261,8 +263,8 @@ struct CheckpointStore::Impl {
       record.stamp = job.time;
       record.parts.push_back(texts.emplace_back(commit_head(job.plan_chain, job.changes.size())));
       for (const StateCommit& commit : job.changes) {
-        record.parts.push_back(texts.emplace_back(commit_state(commit.state, commit.changes.bytes().size())));
-        record.parts.push_back(commit.changes.bytes());
+        record.parts.push_back(texts.emplace_back(commit_state(commit.state, commit.changes.size())));
+        commit.changes.for_each_piece([&](std::string_view piece) { record.parts.push_back(piece); });
       }
     }
     std::vector<LogPosition> positions;
@@ -303,7 +305,10 @@ struct CheckpointStore::Impl {
           failed = true;
         } else {
           jobs_in_flight -= jobs.size();
-          for (const Job& job : jobs) bytes_in_flight -= job.bytes;
+          for (Job& job : jobs) {
+            bytes_in_flight -= job.bytes;
+            if (job.bytes <= spare_bytes && spare.empty()) spare = std::move(job.changes);
+          }
           wants_segments = wants_segments || commits->wants_segment();
           wake_snapshots();
         }
@@ -345,16 +350,16 @@ struct CheckpointStore::Impl {
         return;
       }
     }
-    work.notify_all();
+    snapshot_work.notify_one();
   }
 
   void snapshot_loop() {
     name_thread(options.thread_name + "-s");
-    // Only this thread becomes less urgent.
-    static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10));
+    // Only this thread becomes less urgent: it is to run where a batch leaves a processor idle, and to give it up at once.
+    static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19));
     std::unique_lock guard{mutex};
     for (;;) {
-      work.wait(guard, [&] { return stopping || snapshot_is_due(); });
+      snapshot_work.wait(guard, [&] { return stopping || snapshot_is_due(); });
       if (stopping) return;
       guard.unlock();
       try {
@@ -444,6 +449,7 @@ struct CheckpointStore::Impl {
       stopping = true;
     }
     work.notify_all();
+    snapshot_work.notify_all();
     if (writer.joinable()) writer.join();
     if (snapshotter.joinable()) snapshotter.join();
   }
@@ -475,10 +481,12 @@ struct CheckpointStore::Impl {
   std::mutex snapshot_mutex;        // held while a snapshot is made
   std::vector<SnapshotFile> older;  // guarded by it; newest first
 
-  mutable std::mutex mutex;      // guards what follows
-  std::condition_variable work;  // there is something to do for a thread
-  std::condition_variable room;  // something is durable, or failed
+  mutable std::mutex mutex;               // guards what follows
+  std::condition_variable work;           // there is something to do for the writer
+  std::condition_variable snapshot_work;  // a snapshot is due
+  std::condition_variable room;           // something is durable, or failed
   std::deque<Job> queue;
+  std::vector<StateCommit> spare;  // of a job that is done: fresh memory costs more than what is written to it
   std::size_t jobs_in_flight = 0;  // in the queue or being written
   std::size_t bytes_in_flight = 0;
   bool failed = false;  // the writer waits until somebody has heard of `failure`
@@ -631,7 +639,7 @@ void CheckpointStore::commit(Time time, std::vector<StateCommit>&& changes) {
     if (std::none_of(states.begin(), states.end(), [&](const NamedState& s) { return s.name == commit.state; }))
       fail_call("the run has no state of the name \"" + commit.state + "\"");
     if (!names.insert(commit.state).second) fail_call("two changes of the state \"" + commit.state + "\"");
-    job.bytes += commit.changes.bytes().size();
+    job.bytes += commit.changes.size();
   }
   if (impl.options.writer == CheckpointOptions::Writer::caller) {
     job.changes = std::move(changes);
@@ -656,6 +664,7 @@ void CheckpointStore::commit(Time time, std::vector<StateCommit>&& changes) {
   impl.queue.push_back(std::move(job));
   // Nothing fails from here on.
   impl.queue.back().changes = std::move(changes);
+  changes = std::exchange(impl.spare, {});
   ++impl.jobs_in_flight;
   impl.bytes_in_flight += impl.queue.back().bytes;
   impl.pending.pop_front();

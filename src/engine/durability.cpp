@@ -172,14 +172,13 @@ void Durability::replay(const BatchPlan& plan, std::vector<InputInfo>& infos) {
 }
 
 void Durability::commit(Time t) {
-  std::vector<StateCommit> commits;
-  commits.reserve(states_.size());
-  for (const GraphState& state : states_) {
-    StateCommit& commit = commits.emplace_back();
-    commit.state = state.name;
-    state.state->take_changes(commit.changes);
+  changes_.resize(states_.size());
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    changes_[i].state = states_[i].name;
+    changes_[i].changes.clear();
+    states_[i].state->take_changes(changes_[i].changes);
   }
-  store_->commit(t, std::move(commits));
+  store_->commit(t, std::move(changes_));
   if (by_caller_) store_->maintain();
   if (const std::optional<Time> durable = store_->durable_until()) {
     for (const GraphInput& input : inputs_) input.input->forget_until(*durable);

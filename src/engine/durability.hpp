@@ -76,6 +76,7 @@ class Durability {
   const Existing existing_;
   std::vector<GraphState> states_;
   std::vector<GraphInput> inputs_;
+  std::vector<StateCommit> changes_;      // of an earlier batch: memory for the next
   std::optional<CheckpointStore> store_;  // present while open
   bool by_caller_ = false;                // no threads: snapshots are made between batches
 };

@@ -25,7 +25,8 @@ class Kept {
   std::size_t take(DurableState& state) {
     StateChanges changes;
     state.take_changes(changes);
-    Decoder from{std::as_bytes(std::span{changes.bytes()})};
+    const std::string taken = changes.bytes();
+    Decoder from{std::as_bytes(std::span{taken})};
     std::size_t count = 0;
     for (; from.remaining() != 0; ++count) {
       const bool put = from.fixed<std::uint8_t>() == 1;

@@ -17,7 +17,8 @@ class Kept {
   void take(DurableState& state) {
     StateChanges changes;
     state.take_changes(changes);
-    Decoder from{std::as_bytes(std::span{changes.bytes()})};
+    const std::string taken = changes.bytes();
+    Decoder from{std::as_bytes(std::span{taken})};
     while (from.remaining() != 0) {
       const bool put = from.fixed<std::uint8_t>() == 1;
       const auto group = from.fixed<KeyGroup>();

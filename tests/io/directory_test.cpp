@@ -264,7 +264,8 @@ std::map<std::string, std::string> entries_of(detail::DirectoryMemory& memory,
                                               std::map<std::string, std::string> entries = {}) {
   StateChanges changes;
   memory.take_changes(changes);
-  std::string_view bytes = changes.bytes();
+  const std::string all = changes.bytes();
+  std::string_view bytes = all;
   const auto take = [&bytes](std::size_t size) {
     const std::string_view taken = bytes.substr(0, size);
     bytes.remove_prefix(size);

@@ -183,8 +183,9 @@ class TIDEMILL_API CheckpointStore {
   void plan(const BatchPlan& plan);
 
   /// Hands over what the batch of `time` changed; `time` is that of the oldest plan that is not committed. Waits only while
-  /// too much is in flight. With Writer::caller it is durable when the call returns. When it throws, `changes` is as it was, for
-  /// another attempt.
+  /// too much is in flight. With Writer::caller it is durable when the call returns. Afterwards `changes` holds those of an
+  /// earlier batch, or nothing: memory for the next one, to be cleared. When it throws, `changes` is as it was, for another
+  /// attempt.
   void commit(Time time, std::vector<StateCommit>&& changes);
 
   /// The time of the newest batch whose commit is durable.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,23 +21,7 @@ namespace detail {
 
 [[noreturn]] TIDEMILL_API void throw_key_restored_twice();
 
-/// A state on its way into a checkpoint: the time of the last touch, then the state. Read back as a std::pair.
-template <class S>
-struct TouchedState {
-  Time last_touch;
-  const S& state;
-};
-
 }  // namespace detail
-
-template <Encodable S>
-struct Codec<detail::TouchedState<S>> {
-  static void write(Encoder& to, const detail::TouchedState<S>& value) {
-    to.value(value.last_touch);
-    to.value(value.state);
-  }
-  static detail::TouchedState<S> read(Decoder& from);  // not there: it is read as std::pair<Time, S>
-};
 
 /// Whether an entry has the time of the last touch in it; a state with timeouts needs that.
 enum class SavedTouch { no, yes };
@@ -87,29 +72,20 @@ class DurableKeyedStore final : public DurableState {
   }
 
   void take_changes(StateChanges& to) override {
-    parts_.resize(store_->partitions());
     store_->while_still([&] {
       std::size_t changes = 0;
-      for (std::size_t p = 0; p < parts_.size(); ++p) {
-        parts_[p].clear();
-        changes += store_->partition(p).count_changes();
-      }
+      for (std::size_t p = 0; p < store_->partitions(); ++p) changes += store_->partition(p).count_changes();
       if (changes == 0) return;
-      for_each_partition(*executor_, parts_.size(), changes <= few ? Spread::inline_only : Spread::over_workers,
-                         [&](std::size_t p) { encode(store_->partition(p), parts_[p]); });
-      std::size_t bytes = to.bytes().size();
-      for (const StateChanges& part : parts_) bytes += part.bytes().size();
-      to.reserve(bytes);
-      for (const StateChanges& part : parts_) to.append(part);
-      for (std::size_t p = 0; p < parts_.size(); ++p) store_->partition(p).forget_changes();
+      const std::span<StateChanges> parts = to.split(store_->partitions());
+      for_each_partition(*executor_, parts.size(), changes <= few ? Spread::inline_only : Spread::over_workers,
+                         [&](std::size_t p) { encode(store_->partition(p), parts[p]); });
+      for (std::size_t p = 0; p < parts.size(); ++p) store_->partition(p).forget_changes();
     });
-    if (to.bytes().size() > much) std::vector<StateChanges>{}.swap(parts_);
   }
 
  private:
   using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
   static constexpr std::size_t few = 1024;
-  static constexpr std::size_t much = 64 * 1024 * 1024;  // not to be kept for the next batch
   static constexpr std::size_t staged = 64;
 
   // Taken from a checkpoint, and not in its table yet.
@@ -148,12 +124,17 @@ class DurableKeyedStore final : public DurableState {
     const auto group_of = [](const typename Table::Probe& key) {
       return static_cast<KeyGroup>(Table::tag_of(key) >> 24);
     };
+    const std::size_t changes = partition.count_changes();
+    if constexpr (touch == SavedTouch::yes) {
+      to.reserve<KeyInBytes, Time, S>(changes);
+    } else {
+      to.reserve<KeyInBytes, S>(changes);
+    }
     partition.for_each_change([&](const typename Table::Probe& key) { to.erase(group_of(key), Form::view(key)); },
                               [&](auto place) {
                                 const auto& key = table.probe(place);
                                 if constexpr (touch == SavedTouch::yes) {
-                                  to.put(group_of(key), Form::view(key),
-                                         detail::TouchedState<S>{table.last_touch(place), table.state(place)});
+                                  to.put(group_of(key), Form::view(key), table.last_touch(place), table.state(place));
                                 } else {
                                   to.put(group_of(key), Form::view(key), table.state(place));
                                 }
@@ -164,7 +145,6 @@ class DurableKeyedStore final : public DurableState {
   std::shared_ptr<Executor> executor_;  // shared with the context
   StateSchema schema_;
   std::vector<Restored> restored_;
-  std::vector<StateChanges> parts_;  // of the partitions; kept: fresh memory costs more than what is written to it
 };
 
 }  // namespace tidemill

@@ -3,11 +3,18 @@
 // The checkpoint stores bytes and knows nothing of operators; the operator knows nothing of files.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "tidemill/core/codec.hpp"
 #include "tidemill/core/config.hpp"
@@ -31,61 +38,178 @@ struct StateSchema {
   friend bool operator==(const StateSchema&, const StateSchema&) = default;
 };
 
+namespace detail {
+
+/// Whether the bytes of a T in memory are those of its codec.
+template <class T>
+consteval bool is_copied_to_bytes() {
+  if constexpr (std::endian::native != std::endian::little || !BuiltInCodec<T>) {
+    return false;
+  } else {
+    constexpr CodecForm form = codec_form<T>();
+    if constexpr (form == CodecForm::fixed) {
+      return true;
+    } else if constexpr (form == CodecForm::duration) {
+      return is_copied_to_bytes<typename T::rep>();
+    } else if constexpr (form == CodecForm::time_point) {
+      return is_copied_to_bytes<typename T::rep>();
+    } else if constexpr (form == CodecForm::pair) {
+      return is_copied_to_bytes<typename T::first_type>() && is_copied_to_bytes<typename T::second_type>() &&
+             sizeof(typename T::first_type) + sizeof(typename T::second_type) == sizeof(T);
+    } else if constexpr (form == CodecForm::array) {
+      return is_copied_to_bytes<typename T::value_type>();
+    } else if constexpr (form == CodecForm::aggregate) {
+      return []<std::size_t... I>(std::index_sequence<I...>) {
+        return (is_copied_to_bytes<std::remove_const_t<field_t<I, T>>>() && ...) &&
+               (sizeof(field_t<I, T>) + ... + 0) == sizeof(T);  // no padding
+      }(std::make_index_sequence<field_count<T>>{});
+    } else {
+      return false;
+    }
+  }
+}
+template <class T>
+concept CopiedToBytes = is_copied_to_bytes<T>();
+
+}  // namespace detail
+
 /// The entries that one batch changed, in the bytes that a checkpoint stores: for each
 ///
 ///     u8 1 (put) or 2 (erase)   u8 key group   u32 size of the key   key   [put: u32 size of the value   value]
 ///
 /// with little-endian numbers. Of several changes to one key the last counts.
 /// Errors:  StateError "unencodable" from the codec, and for a key or value of 4 GiB or more. A change that failed is not there.
-/// Threads: one at a time; partitions write into their own and are joined by `append`.
+/// Threads: one at a time; several may each fill a part of `split`.
 class TIDEMILL_API StateChanges {
  public:
-  template <Encodable K, Encodable V>
-  void put(KeyGroup group, const K& key, const V& value) {
-    const std::size_t before = bytes_.size();
-    try {
-      const char head[] = {1, static_cast<char>(group), 0, 0, 0, 0};
-      bytes_.append(head, sizeof head);
+  /// The value is made of `parts`, one after the other, as that of a pair or tuple is.
+  template <Encodable K, Encodable... Parts>
+    requires(sizeof...(Parts) > 0)
+  void put(KeyGroup group, const K& key, const Parts&... parts) {
+    if constexpr (detail::CopiedToBytes<K> && (detail::CopiedToBytes<Parts> && ...)) {
+      constexpr std::size_t value_size = (sizeof(Parts) + ...);
+      char* at = extend(put_overhead + sizeof(K) + value_size);
+      const auto add = [&at](const void* from, std::size_t size) {
+        std::memcpy(at, from, size);
+        at += size;
+      };
+      const char head[] = {1, static_cast<char>(group)};
+      const auto key_size = static_cast<std::uint32_t>(sizeof(K));
+      const auto size = static_cast<std::uint32_t>(value_size);
+      add(head, sizeof head);
+      add(&key_size, sizeof key_size);
+      add(std::addressof(key), sizeof(K));
+      add(&size, sizeof size);
+      (add(std::addressof(parts), sizeof(Parts)), ...);
+    } else {
+      begin_entry(1, group);
       sized(key);
-      bytes_.append(head + 2, 4);
-      sized(value);
-    } catch (...) {
-      bytes_.resize(before);
-      throw;
+      sized(parts...);
+      end_entry();
     }
   }
   template <Encodable K>
   void erase(KeyGroup group, const K& key) {
-    const std::size_t before = bytes_.size();
-    try {
-      const char head[] = {2, static_cast<char>(group), 0, 0, 0, 0};
-      bytes_.append(head, sizeof head);
-      sized(key);
-    } catch (...) {
-      bytes_.resize(before);
-      throw;
+    begin_entry(2, group);
+    sized(key);
+    end_entry();
+  }
+  /// Room for so many `put` of this key and these parts, if their size is always the same.
+  template <Encodable K, Encodable... Parts>
+    requires(sizeof...(Parts) > 0)
+  void reserve(std::size_t entries) {
+    if constexpr (detail::CopiedToBytes<K> && (detail::CopiedToBytes<Parts> && ...)) {
+      Bytes& out = last();
+      out.reserve(out.size() + entries * (put_overhead + sizeof(K) + (sizeof(Parts) + ...)));
     }
   }
-  void reserve(std::size_t bytes) { bytes_.reserve(bytes); }
-  void append(const StateChanges& others) { bytes_ += others.bytes_; }
-  void clear() noexcept { bytes_.clear(); }
-
-  [[nodiscard]] bool empty() const noexcept { return bytes_.empty(); }
-  [[nodiscard]] const std::string& bytes() const noexcept { return bytes_; }
-
- private:
-  // Writes the value, and then its size into the four bytes before it.
-  template <class T>
-  void sized(const T& value) {
-    const std::size_t at = bytes_.size() - 4;
-    Encoder{bytes_}.value(value);
-    const std::size_t size = bytes_.size() - at - 4;
-    if (size > std::numeric_limits<std::uint32_t>::max())
-      Encoder::fail("a key or value of a state", "it takes 4 GiB or more");
-    for (std::size_t i = 0; i < 4; ++i) bytes_[at + i] = static_cast<char>(size >> (8 * i));
+  void append(const StateChanges& others) {
+    others.for_each_piece(
+        [this](std::string_view piece) { std::memcpy(extend(piece.size()), piece.data(), piece.size()); });
+  }
+  /// So many empty ones that follow what is here, in their order. They are there until the next call to another member that is
+  /// not const.
+  [[nodiscard]] std::span<StateChanges> split(std::size_t parts) {
+    TIDEMILL_ASSERT(used_ == 0, "changes are split once");
+    if (parts_.size() < parts) parts_.resize(parts);
+    used_ = parts;
+    return std::span{parts_}.first(parts);
+  }
+  /// Keeps the memory for the next changes.
+  void clear() noexcept {
+    bytes_.clear();
+    for (StateChanges& part : parts_) part.clear();
+    used_ = 0;
   }
 
-  std::string bytes_;
+  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
+  /// In bytes.
+  [[nodiscard]] std::size_t size() const noexcept {
+    std::size_t size = 0;
+    for_each_piece([&](std::string_view piece) { size += piece.size(); });
+    return size;
+  }
+  /// Calls `see(bytes)` for one piece after the other; pieces end between entries.
+  template <class See>
+  void for_each_piece(See&& see) const {
+    if (!bytes_.empty()) see(std::string_view{bytes_.data(), bytes_.size()});
+    for (std::size_t p = 0; p < used_; ++p) parts_[p].for_each_piece(see);
+  }
+  /// All pieces together.
+  [[nodiscard]] std::string bytes() const {
+    std::string all;
+    for_each_piece([&](std::string_view piece) { all.append(piece); });
+    return all;
+  }
+
+ private:
+  // What is appended is not cleared first.
+  struct Allocator : std::allocator<char> {
+    template <class U>
+    struct rebind {
+      using other = Allocator;
+    };
+    void construct(char*) noexcept {}
+    template <class From>
+    void construct(char* at, From&& from) noexcept {
+      *at = std::forward<From>(from);
+    }
+  };
+  using Bytes = std::vector<char, Allocator>;
+  static constexpr std::size_t put_overhead = 10;  // beside key and value
+
+  // Where the next entry goes.
+  [[nodiscard]] Bytes& last() noexcept { return used_ == 0 ? bytes_ : parts_[used_ - 1].last(); }
+  [[nodiscard]] char* extend(std::size_t size) {
+    Bytes& out = last();
+    const std::size_t before = out.size();
+    out.resize(before + size);
+    return out.data() + before;
+  }
+
+  void begin_entry(char what, KeyGroup group) { entry_.assign({what, static_cast<char>(group)}); }
+  // Four bytes for the size, then the values.
+  template <class... Ts>
+  void sized(const Ts&... values) {
+    const std::size_t at = entry_.size();
+    entry_.append(4, '\0');
+    Encoder to{entry_};
+    (to.value(values), ...);
+    const std::size_t size = entry_.size() - at - 4;
+    if (size > std::numeric_limits<std::uint32_t>::max())
+      Encoder::fail("a key or value of a state", "it takes 4 GiB or more");
+    for (std::size_t i = 0; i < 4; ++i) entry_[at + i] = static_cast<char>(size >> (8 * i));
+  }
+  void end_entry() {
+    std::memcpy(extend(entry_.size()), entry_.data(), entry_.size());
+    if (entry_.capacity() > large_entry) std::string{}.swap(entry_);
+  }
+
+  static constexpr std::size_t large_entry = 64 * 1024;
+  std::string entry_;  // that is being written
+  Bytes bytes_;
+  std::vector<StateChanges> parts_;  // behind them
+  std::size_t used_ = 0;             // of the parts; the others have memory
 };
 
 /// A state that a checkpoint keeps.

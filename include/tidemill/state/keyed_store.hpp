@@ -111,7 +111,7 @@ class StorePartition {
   template <class Erased, class Changed>
   void for_each_change(Erased&& erased, Changed&& changed) const {
     for (const auto& key : erased_) erased(Form::probe_of(key));
-    constexpr std::size_t ahead = 8;
+    constexpr std::size_t ahead = 16;
     for (std::size_t i = 0; i < dirty_.size(); ++i) {
       if (i + ahead < dirty_.size()) table.prefetch_slot(dirty_[i + ahead]);
       if (!table.is_free(dirty_[i])) changed(table.at(dirty_[i]));
