@@ -52,22 +52,23 @@ class DurableKeyedStore final : public DurableState {
       const auto each = static_cast<std::size_t>(entries) / store_->partitions();
       for (std::size_t p = 0; p < store_->partitions(); ++p) store_->partition(p).table.reserve(each + each / 64);
     });
-    restored_.reserve(staged);
   }
   void restore(KeyGroup, std::string_view key, std::string_view value) override {
     auto probe = Form::probe(decode<KeyInBytes>(key));
     const std::uint32_t tag = Table::tag_of(probe);
     if constexpr (touch == SavedTouch::yes) {
       auto [last_touch, state] = decode<std::pair<Time, S>>(value);
-      restored_.push_back({tag, Form::keep(std::move(probe)), std::move(state), last_touch});
+      decoded_.push_back({tag, Form::keep(std::move(probe)), std::move(state), last_touch});
     } else {
-      restored_.push_back({tag, Form::keep(std::move(probe)), decode<S>(value), Time{}});
+      decoded_.push_back({tag, Form::keep(std::move(probe)), decode<S>(value), Time{}});
     }
-    if (restored_.size() == staged) insert_restored();
+    if (decoded_.size() == most_decoded) insert_decoded();
   }
   void restored(Time last) override {
-    insert_restored();
-    std::vector<Restored>{}.swap(restored_);
+    insert_decoded();
+    index_restored();
+    std::vector<Decoded>{}.swap(decoded_);
+    std::vector<std::vector<Restored>>{}.swap(restored_);
     store_->while_still([&] { store_->restored(last); });
   }
 
@@ -86,30 +87,63 @@ class DurableKeyedStore final : public DurableState {
  private:
   using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
   static constexpr std::size_t few = 1024;
-  static constexpr std::size_t staged = 64;
+  static constexpr std::size_t most_decoded = 256;
+  static constexpr std::size_t most_restored = 512 * 1024;  // of a partition, before they are put into the index
 
-  // Taken from a checkpoint, and not in its table yet.
-  struct Restored {
+  // Taken from a checkpoint: some on their way into their tables, and those that are there and not in the index yet.
+  struct Decoded {
     std::uint32_t tag;
     typename Table::Stored key;
     S state;
     Time last_touch;
   };
+  struct Restored {
+    std::uint32_t tag;
+    detail::Slot slot;
+  };
 
-  [[nodiscard]] Table& table_of(std::uint32_t tag) {
-    return store_->partition(detail::partition_of_tag(tag, store_->partitions())).table;
-  }
-  // Some at a time: by when they are inserted, what they need of the index has come into the cache.
-  void insert_restored() {
+  void insert_decoded() {
+    restored_.resize(store_->partitions());
+    bool full = false;
     store_->while_still([&] {
-      for (const Restored& entry : restored_) table_of(entry.tag).prefetch(entry.tag);
-      for (Restored& entry : restored_) {
-        Table& table = table_of(entry.tag);
-        if (table.find(entry.tag, Form::probe_of(entry.key))) detail::throw_key_restored_twice();
-        table.restore(entry.tag, std::move(entry.key), std::move(entry.state), entry.last_touch);
+      for (Decoded& entry : decoded_) {
+        const std::size_t p = detail::partition_of_tag(entry.tag, store_->partitions());
+        Table& table = store_->partition(p).table;
+        const detail::Slot slot = table.restore(std::move(entry.key), std::move(entry.state), entry.last_touch);
+        restored_[p].push_back({entry.tag, slot});
+        full = full || restored_[p].size() >= most_restored;
       }
     });
-    restored_.clear();
+    decoded_.clear();
+    if (full) index_restored();
+  }
+  // Many at a time, so that most of those that go into one part of the index do so while that is in the cache.
+  void index_restored() {
+    store_->while_still([&] {
+      std::size_t count = 0;
+      for (const std::vector<Restored>& restored : restored_) count += restored.size();
+      for_each_partition(
+          *executor_, restored_.size(), count <= few ? Spread::inline_only : Spread::over_workers, [&](std::size_t p) {
+            Table& table = store_->partition(p).table;
+            table.reserve(table.size());  // it is filled from one end: growing meanwhile, it would crowd there
+            for (const Restored& entry : by_rank(restored_[p])) {
+              if (!table.index_restored(entry.tag, entry.slot)) detail::throw_key_restored_twice();
+            }
+            restored_[p].clear();
+          });
+    });
+  }
+  // By the leading bits of the rank.
+  [[nodiscard]] static std::vector<Restored> by_rank(const std::vector<Restored>& entries) {
+    constexpr unsigned bits = 10;
+    const auto bucket = [](const Restored& entry) { return detail::TagIndex::rank_of(entry.tag) >> (32 - bits); };
+    std::vector<std::size_t> ends(std::size_t{1} << bits);
+    for (const Restored& entry : entries) ++ends[bucket(entry)];
+    std::size_t end = 0;
+    for (std::size_t& next : ends) next = std::exchange(end, end + next);
+    std::vector<Restored> sorted(entries.size());
+    for (const Restored& entry : entries) sorted[ends[bucket(entry)]++] = entry;
+    return sorted;
   }
 
   [[nodiscard]] static std::string layout() {
@@ -144,7 +178,8 @@ class DurableKeyedStore final : public DurableState {
   std::shared_ptr<Store> store_;        // shared with the operator
   std::shared_ptr<Executor> executor_;  // shared with the context
   StateSchema schema_;
-  std::vector<Restored> restored_;
+  std::vector<Decoded> decoded_;
+  std::vector<std::vector<Restored>> restored_;  // of each partition
 };
 
 }  // namespace tidemill

@@ -264,10 +264,24 @@ class KeyedTable {
 
   /// About so many keys will be restored.
   void reserve(std::size_t keys) { index_.reserve(keys); }
-  /// Adds a key that comes from elsewhere. Pre: it is not there.
-  void restore(std::uint32_t tag, Stored&& key, S&& state, Time last_touch) {
-    add(tag, std::move(key), std::move(state), last_touch);
+  /// Adds a key that comes from elsewhere, in a new slot. It is found after `index_restored`.
+  Slot restore(Stored&& key, S&& state, Time last_touch) {
+    if (slots_ >= detail::no_slot - 1) detail::throw_table_full();
+    if (slots_ == entries_.capacity()) entries_.grow();
+    Entry& entry = *::new (static_cast<void*>(entries_[slots_])) Entry;
+    ::new (static_cast<void*>(std::addressof(entry.state))) S(std::move(state));
+    ::new (static_cast<void*>(std::addressof(entry.key))) Stored(std::move(key));
+    entry.stamp = detail::Stamp::at(last_touch, 0);
     ++size_;
+    return slots_++;
+  }
+  /// False when the key is there already, in another slot. Calls are quickest in the order of TagIndex::rank_of(tag): then they
+  /// stay in one part of the index.
+  [[nodiscard]] bool index_restored(std::uint32_t tag, Slot slot) {
+    const Probe& key = Form::probe_of(entries_[slot]->key);
+    if (find(tag, key)) return false;
+    insert_into_index(tag, slot, key);
+    return true;
   }
 
   // ---- facts ------------------------------------------------------------------------------------------------------------------
@@ -340,9 +354,7 @@ class KeyedTable {
     Entry& entry = *entries_[slot];
     ::new (static_cast<void*>(std::addressof(entry.state))) S(std::move(state));
     try {
-      const std::uint64_t hash = Form::hash(Form::probe_of(key));
-      index_.insert(rank_of(tag), slot,
-                    [&](Slot other) { return Form::hash(Form::probe_of(entries_[other]->key)) < hash; });
+      insert_into_index(tag, slot, Form::probe_of(key));
     } catch (...) {
       std::destroy_at(std::addressof(entry.state));
       throw;
@@ -356,6 +368,11 @@ class KeyedTable {
     ::new (static_cast<void*>(std::addressof(entry.key))) Stored(std::move(key));
     entry.stamp = detail::Stamp::at(t, static_cast<std::uint8_t>(reused ? entry.stamp.generation() + 1 : 0));
     return slot;
+  }
+
+  void insert_into_index(std::uint32_t tag, Slot slot, const Probe& key) {
+    index_.insert(rank_of(tag), slot,
+                  [&](Slot other) { return Form::hash(Form::probe_of(entries_[other]->key)) < Form::hash(key); });
   }
 
   void free_slot(Slot slot, std::uint32_t rank) noexcept {
