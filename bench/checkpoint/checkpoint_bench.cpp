@@ -12,7 +12,10 @@
 //   batch_ms, longest_ms; plain_ms, plain_longest_ms; bare_ms, bare_longest_ms: medians and longest, median of the rounds
 // Counters of recovery: start() of a context that continues, everything in the cache of the system (warm), as is the same read.
 //   vs_read           over the time to read(2) what start() relies on: the newest snapshot and the logs behind it
-//   ms, read_ms, mib
+//   vs_cold_read      over the same read after the system was asked to forget those files
+//   vs_hand           time of a loop by hand that reads the same entries, of fixed size and without checksums, from a file and
+//                     puts them into a boost::unordered_flat_map of the right size, over that of start(): greater is better
+//   ms, read_ms, cold_ms, hand_ms, mib
 // Answers: the sums of all updates agree between the two jobs, and the state after a restart is that before.
 #include <algorithm>
 #include <chrono>
@@ -36,6 +39,7 @@
 #include <vector>
 
 #include <benchmark/benchmark.h>
+#include <boost/unordered/unordered_flat_map.hpp>
 
 #include "common/outcome.hpp"
 #include "common/process.hpp"
@@ -341,11 +345,66 @@ double read_ms(const std::vector<filesystem::path>& paths, std::size_t& bytes) {
   return ms_since(begin);
 }
 
+/// As read_ms(), from the disk as far as the system forgets what it is asked to.
+double cold_read_ms(const std::vector<filesystem::path>& paths) {
+  for (const auto& path : paths) {
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    check(file >= 0 && ::fdatasync(file) == 0, "open");
+    check(::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0, "posix_fadvise");
+    ::close(file);
+  }
+  std::size_t bytes = 0;
+  return read_ms(paths, bytes);
+}
+
+/// The least that a recovery can do: entries of fixed size, read and put into a bare table.
+template <class Key>
+class ByHand {
+ public:
+  ByHand(filesystem::path path, const std::vector<std::pair<Key, Tally>>& entries)
+      : path_{std::move(path)}, count_{entries.size()} {
+    const int file = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    check(file >= 0, "open");
+    const char* at = reinterpret_cast<const char*>(entries.data());
+    for (std::size_t left = entries.size() * sizeof(entries[0]); left > 0;) {
+      const ssize_t wrote = ::write(file, at, left);
+      check(wrote > 0, "write");
+      at += wrote;
+      left -= static_cast<std::size_t>(wrote);
+    }
+    ::close(file);
+  }
+  double ms() const {
+    using Entry = std::pair<Key, Tally>;
+    std::vector<Entry> block(4096);
+    boost::unordered_flat_map<Key, Tally, Hash> table;
+    const auto begin = std::chrono::steady_clock::now();
+    table.reserve(count_);
+    const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+    check(file >= 0, "open");
+    for (ssize_t got = 0; (got = ::read(file, block.data(), block.size() * sizeof(Entry))) > 0;) {
+      for (std::size_t i = 0; i < static_cast<std::size_t>(got) / sizeof(Entry); ++i) table.insert(block[i]);
+    }
+    ::close(file);
+    const double time = ms_since(begin);
+    if (table.size() != count_) throw std::runtime_error("the loop by hand lost entries");
+    return time;
+  }
+
+ private:
+  struct Hash {
+    std::size_t operator()(const Key& key) const { return tidemill::hash_of(key); }
+  };
+  filesystem::path path_;
+  std::size_t count_;
+};
+
 template <class Keys>
 void recovery(benchmark::State& state) {
   const Folder folder;
   std::size_t keys = 0;
   std::vector<std::optional<Tally>> sample;
+  std::optional<ByHand<typename Keys::Key>> by_hand;
   const auto sampled = [](const auto& job) {
     std::vector<std::optional<Tally>> found;
     for (std::uint64_t i = 0; i < key_count(); i += 997) found.push_back(job.state().get(Keys::key(i)));
@@ -359,18 +418,25 @@ void recovery(benchmark::State& state) {
     wait_until_quiet();
     keys = job.state().size();
     sample = sampled(job);
+    by_hand.emplace(folder.scratch(), job.state().snapshot().entries);
   }
-  std::vector<double> ratios, starts, reads;
+  std::vector<double> ratios, cold_ratios, hand_ratios, starts, reads, colds, hands;
   std::size_t bytes = 0;
   bool warm = smoke();
   const auto round = [&] {
+    const double cold = cold_read_ms(needed_files(folder.checkpoint()));
     const double read = read_ms(needed_files(folder.checkpoint()), bytes);
+    const double hand = by_hand->ms();
     const Job<typename Keys::Key> job{folder.checkpoint()};
     if (job.state().size() != keys || sampled(job) != sample) fail(state, "the state after a restart is another");
     if (std::exchange(warm, true)) {
       ratios.push_back(job.start_ms() / read);
+      cold_ratios.push_back(job.start_ms() / cold);
+      hand_ratios.push_back(hand / job.start_ms());
       starts.push_back(job.start_ms());
       reads.push_back(read);
+      colds.push_back(cold);
+      hands.push_back(hand);
     }
     return job.start_ms();
   };
@@ -380,8 +446,12 @@ void recovery(benchmark::State& state) {
     if (has_failed()) return;
   }
   state.counters["vs_read"] = median(ratios);
+  state.counters["vs_cold_read"] = median(cold_ratios);
+  state.counters["vs_hand"] = median(hand_ratios);
   state.counters["ms"] = median(starts);
   state.counters["read_ms"] = median(reads);
+  state.counters["cold_ms"] = median(colds);
+  state.counters["hand_ms"] = median(hands);
   state.counters["mib"] = static_cast<double>(bytes) / (1024 * 1024);
 }
 

@@ -649,6 +649,7 @@ void CheckpointStore::commit(Time time, std::vector<StateCommit>&& changes) {
       changes = std::move(job.changes);
       throw;
     }
+    changes = std::move(job.changes);
     impl.pending.pop_front();
     return;
   }

@@ -72,11 +72,22 @@ struct Change {
 };
 
 std::uint64_t prefix_of(std::string_view key) {
-  std::uint64_t prefix = 0;
   unsigned char bytes[8] = {};
-  std::memcpy(bytes, key.data(), std::min<std::size_t>(key.size(), 8));
+  if (key.size() >= 8) {
+    std::memcpy(bytes, key.data(), 8);
+  } else if (!key.empty()) {
+    std::memcpy(bytes, key.data(), key.size());
+  }
+  std::uint64_t prefix = 0;
   for (const unsigned char byte : bytes) prefix = prefix << 8 | byte;
   return prefix;
+}
+
+// How `key` stands to that of the change: less, equal or greater than 0.
+int compare(std::string_view key, const Change& change) {
+  const std::uint64_t prefix = prefix_of(key);
+  if (prefix != change.prefix) return prefix < change.prefix ? -1 : 1;
+  return key.compare(change.key());
 }
 
 bool before(const Change& a, const Change& b) {
@@ -251,11 +262,12 @@ void fold_state(const FoldSource& source, const FoldIndex::State& state, std::si
       const auto in_group = [&] { return snapshot.valid() && snapshot.entry().group == key_group; };
       if (changes) {
         for (const Change& change : changes->group(group)) {
-          while (in_group() && snapshot.entry().key < change.key()) {
+          int order = -1;
+          while (in_group() && (order = compare(snapshot.entry().key, change)) < 0) {
             visit(key_group, snapshot.entry().key, snapshot.entry().value);
             snapshot.advance();
           }
-          if (in_group() && snapshot.entry().key == change.key()) snapshot.advance();
+          if (in_group() && order == 0) snapshot.advance();
           if (!change.erased) visit(key_group, change.key(), change.value());
         }
       }

@@ -183,8 +183,8 @@ class TIDEMILL_API CheckpointStore {
   void plan(const BatchPlan& plan);
 
   /// Hands over what the batch of `time` changed; `time` is that of the oldest plan that is not committed. Waits only while
-  /// too much is in flight. With Writer::caller it is durable when the call returns. Afterwards `changes` holds those of an
-  /// earlier batch, or nothing: memory for the next one, to be cleared. When it throws, `changes` is as it was, for another
+  /// too much is in flight. With Writer::caller it is durable when the call returns. Afterwards `changes` holds some
+  /// that are durable, or nothing: memory for the next ones, to be cleared. When it throws, `changes` is as it was, for another
   /// attempt.
   void commit(Time time, std::vector<StateCommit>&& changes);
 
