@@ -355,8 +355,8 @@ struct CheckpointStore::Impl {
 
   void snapshot_loop() {
     name_thread(options.thread_name + "-s");
-    // Only this thread becomes less urgent: it is to run where a batch leaves a processor idle, and to give it up at once.
-    static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19));
+    // Only this thread becomes less urgent; not the least, since a log that nobody folds fills the disk.
+    static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 10));
     std::unique_lock guard{mutex};
     for (;;) {
       snapshot_work.wait(guard, [&] { return stopping || snapshot_is_due(); });
