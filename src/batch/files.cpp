@@ -5,14 +5,9 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
-#include <cstring>
-#include <fcntl.h>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <sys/stat.h>
-#include <system_error>
-#include <unistd.h>
 #include <utility>
 
 #include "tidemill/batch/text.hpp"
@@ -38,27 +33,6 @@ constexpr std::size_t text_bytes_per_line = 64;
                      .offset = offset});
 }
 
-[[noreturn]] void fail_errno(const Scope& scope, const char* op, const fs::path& path, const char* what, int error) {
-  const char* code = "io";
-  if (error == ENOENT || error == ENOTDIR) code = "not_found";
-  if (error == EACCES || error == EPERM) code = "permission_denied";
-  fail(scope, op, code, path.string() + ": cannot " + what + ": " + std::generic_category().message(error));
-}
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) noexcept : fd_{fd} {}
-  Descriptor(Descriptor&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
-
 struct FileContents {
   fs::path path;
   std::shared_ptr<char[]> bytes;  // shared with the blocks of text cut from it
@@ -73,6 +47,41 @@ class Reader {
   Reader(const Scope& scope, const char* op) : scope_{scope}, op_{op} {}
 
   [[nodiscard]] std::vector<FileContents> read(const std::vector<fs::path>& paths) const {
+    try {
+      return read_whole(paths);
+    } catch (const FsError& error) {
+      fail(scope_, op_, error.code(), error.sentence());
+    }
+  }
+
+  // About how many bytes will be read; what cannot be looked at counts nothing.
+  [[nodiscard]] static std::size_t estimate(Fs& disk, const std::vector<fs::path>& paths) {
+    std::size_t bytes = 0;
+    for (const fs::path& path : paths) {
+      try {
+        const std::optional<FsStatus> status = disk.status(path.string());
+        if (!status) continue;
+        // A directory, or a file without a size: may be large.
+        const bool known = status->type == FsStatus::Type::file && status->size > 0;
+        bytes += known ? static_cast<std::size_t>(status->size) : piece_bytes;
+      } catch (const FsError&) {
+      }
+    }
+    return bytes;
+  }
+
+ private:
+  struct Planned {
+    FileContents contents;
+    FsStatus status;
+  };
+  struct Piece {
+    Planned* file;
+    std::size_t offset;
+    std::size_t size;
+  };
+
+  [[nodiscard]] std::vector<FileContents> read_whole(const std::vector<fs::path>& paths) const {
     std::vector<Planned> files;
     for (const fs::path& path : paths) plan(path, files);
     std::vector<Piece> pieces;
@@ -94,105 +103,57 @@ class Reader {
     return contents;
   }
 
-  // About how many bytes will be read; what cannot be looked at counts nothing.
-  [[nodiscard]] static std::size_t estimate(const std::vector<fs::path>& paths) {
-    std::size_t bytes = 0;
-    for (const fs::path& path : paths) {
-      struct stat status {};
-      if (::stat(path.c_str(), &status) != 0) continue;
-      // A directory, or a file without a size: may be large.
-      bytes += S_ISREG(status.st_mode) && status.st_size > 0 ? static_cast<std::size_t>(status.st_size) : piece_bytes;
-    }
-    return bytes;
-  }
-
- private:
-  struct Planned {
-    FileContents contents;
-    dev_t device;
-    ino_t inode;
-  };
-  struct Piece {
-    Planned* file;
-    std::size_t offset;
-    std::size_t size;
-  };
+  [[nodiscard]] Fs& disk() const noexcept { return *scope_.runtime->fs; }
 
   void plan(const fs::path& path, std::vector<Planned>& files) const {
-    struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) fail_errno(scope_, op_, path, "find the file", errno);
-    if (S_ISDIR(status.st_mode)) {
-      for (const fs::path& file : files_in(path)) plan_file(file, files);
-    } else {
-      plan_file(path, files);
+    const FsStatus status = status_of(path);
+    if (status.type != FsStatus::Type::directory) return plan_file(path, status, files);
+    for (const std::string& name : disk().list(path.string())) {
+      if (name.starts_with('.') || name.starts_with('_')) continue;
+      const fs::path file = path / name;
+      const std::optional<FsStatus> below = disk().status(file.string());
+      if (below && below->type == FsStatus::Type::file) plan_file(file, *below, files);
     }
   }
 
-  void plan_file(const fs::path& path, std::vector<Planned>& files) const {
-    struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) fail_errno(scope_, op_, path, "find the file", errno);
-    if (!S_ISREG(status.st_mode))
+  [[nodiscard]] FsStatus status_of(const fs::path& path) const {
+    const std::optional<FsStatus> status = disk().status(path.string());
+    if (!status) throw FsError("find the file", path.string(), ENOENT);
+    return *status;
+  }
+
+  void plan_file(const fs::path& path, const FsStatus& status, std::vector<Planned>& files) const {
+    if (status.type != FsStatus::Type::file)
       fail(scope_, op_, "not_a_file",
            path.string() + ": is neither a regular file nor a directory of such files; name one", Retry::is_useless);
-    const auto size = static_cast<std::size_t>(status.st_size);
-    files.push_back({{path, size == 0 ? nullptr : std::make_shared_for_overwrite<char[]>(size), size},
-                     status.st_dev,
-                     status.st_ino});
-  }
-
-  [[nodiscard]] std::vector<fs::path> files_in(const fs::path& directory) const {
-    std::error_code failure;
-    std::vector<fs::path> files;
-    for (fs::directory_iterator entry{directory, failure}, end; !failure && entry != end; entry.increment(failure)) {
-      const std::string name = entry->path().filename().string();
-      std::error_code unknown;
-      if (name.front() != '.' && name.front() != '_' && entry->is_regular_file(unknown)) files.push_back(entry->path());
-    }
-    if (failure) fail_errno(scope_, op_, directory, "list the directory", failure.value());
-    std::sort(files.begin(), files.end());
-    return files;
+    const auto size = static_cast<std::size_t>(status.size);
+    files.push_back({{path, size == 0 ? nullptr : std::make_shared_for_overwrite<char[]>(size), size}, status});
   }
 
   void read_piece(const Piece& piece) const {
     Planned& file = *piece.file;
-    // Should the file have become a pipe meanwhile, nobody waits for its other end.
-    const Descriptor descriptor{::open(file.contents.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (descriptor.get() < 0) fail_errno(scope_, op_, file.contents.path, "open the file", errno);
-    struct stat status {};
-    if (::fstat(descriptor.get(), &status) != 0) fail_errno(scope_, op_, file.contents.path, "look at the file", errno);
-    if (status.st_dev != file.device || status.st_ino != file.inode) fail_changed(file.contents, "it was replaced");
-    if (file.contents.size == 0) return read_to_end(descriptor, file.contents);
-
-    std::size_t done = 0;
-    while (done < piece.size) {
-      const std::size_t got = read_some(descriptor, file.contents.path, file.contents.bytes.get() + piece.offset + done,
-                                        piece.size - done, piece.offset + done);
-      if (got == 0)
-        fail_changed(file.contents, "it ended at byte " + std::to_string(piece.offset + done) + " and had " +
-                                        std::to_string(file.contents.size) + " bytes before");
-      done += got;
-    }
+    const auto reader = disk().read(file.contents.path.string());
+    const FsStatus now = reader->status();
+    if (now.device != file.status.device || now.inode != file.status.inode)
+      fail_changed(file.contents, "it was replaced");
+    if (file.contents.size == 0) return read_to_end(*reader, file.contents);
+    const std::span<char> to{file.contents.bytes.get() + piece.offset, piece.size};
+    const std::size_t got = reader->read_at(piece.offset, std::as_writable_bytes(to));
+    if (got < piece.size)
+      fail_changed(file.contents, "it ended at byte " + std::to_string(piece.offset + got) + " and had " +
+                                      std::to_string(file.contents.size) + " bytes before");
   }
 
   // An empty file, or one of the kernel's that has no size until it is read.
-  void read_to_end(const Descriptor& descriptor, FileContents& contents) const {
+  static void read_to_end(const FsReader& reader, FileContents& contents) {
     std::string bytes;
     std::array<char, 4096> some;
-    while (const std::size_t got = read_some(descriptor, contents.path, some.data(), some.size(), bytes.size()))
+    while (const std::size_t got = reader.read_at(bytes.size(), std::as_writable_bytes(std::span{some})))
       bytes.append(some.data(), got);
     if (bytes.empty()) return;
     contents.bytes = std::make_shared_for_overwrite<char[]>(bytes.size());
     bytes.copy(contents.bytes.get(), bytes.size());
     contents.size = bytes.size();
-  }
-
-  std::size_t read_some(const Descriptor& descriptor, const fs::path& path, char* to, std::size_t size,
-                        std::size_t offset) const {
-    while (true) {
-      const ssize_t got = ::pread(descriptor.get(), to, size, static_cast<off_t>(offset));
-      if (got >= 0) return static_cast<std::size_t>(got);
-      if (errno != EINTR) fail_errno(scope_, op_, path, "read the file", errno);
-    }
   }
 
   [[noreturn]] void fail_changed(const FileContents& contents, const std::string& how) const {
@@ -226,7 +187,8 @@ class FilesNode : public BatchNode<T> {
     ready_.store(true, std::memory_order_release);
   }
   [[nodiscard]] std::size_t size_hint() const final {
-    return (ready_.load(std::memory_order_acquire) ? bytes_ : Reader::estimate(paths_)) / record_bytes_;
+    return (ready_.load(std::memory_order_acquire) ? bytes_ : Reader::estimate(*this->scope()->runtime->fs, paths_)) /
+           record_bytes_;
   }
 
  protected:

@@ -82,6 +82,7 @@ std::string run_json(const NumberedRun& run) {
     out += "{";
     append_field(out, "name", input.name);
     append_field(out, "kind", input.kind);
+    append_field(out, "first_start_us", stamp_of(input.first_start));
     out += "}";
   }
   out += "]";

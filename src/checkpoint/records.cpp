@@ -38,6 +38,7 @@ void write_run(Encoder& to, const NumberedRun& numbered) {
   for (const NamedInput& input : run.inputs) {
     to.text(input.name);
     to.text(input.kind);
+    to.fixed(stamp_of(input.first_start));
   }
   to.text(run.engine);
 }
@@ -54,6 +55,7 @@ NumberedRun read_run(Decoder& from) {
     NamedInput& input = run.inputs.emplace_back();
     input.name = from.text("the name of an input");
     input.kind = from.text("the kind of an input");
+    input.first_start = time_of(from.fixed<std::int64_t>("the first start of an input"));
   }
   run.engine = from.text("the bytes of the engine");
   return numbered;

@@ -160,14 +160,26 @@ class RealFile final : public FsFile {
   int failed_ = 0;  // the error after which the file is not to be trusted
 };
 
+FsStatus status_of(const struct stat& status) {
+  FsStatus result;
+  result.type = S_ISREG(status.st_mode)   ? FsStatus::Type::file
+                : S_ISDIR(status.st_mode) ? FsStatus::Type::directory
+                                          : FsStatus::Type::other;
+  result.size = static_cast<std::uint64_t>(status.st_size);
+  result.modified = std::chrono::seconds{status.st_mtim.tv_sec} + std::chrono::nanoseconds{status.st_mtim.tv_nsec};
+  result.device = static_cast<std::uint64_t>(status.st_dev);
+  result.inode = static_cast<std::uint64_t>(status.st_ino);
+  return result;
+}
+
 class RealReader final : public FsReader {
  public:
   RealReader(std::string path, Descriptor fd) : path_{std::move(path)}, fd_{std::move(fd)} {}
 
-  std::uint64_t size() const override {
+  FsStatus status() const override {
     struct stat status {};
     if (::fstat(fd_.get(), &status) != 0) throw FsError("look at", path_, errno);
-    return static_cast<std::uint64_t>(status.st_size);
+    return status_of(status);
   }
 
   std::size_t read_at(std::uint64_t offset, std::span<std::byte> to) const override {
@@ -223,7 +235,7 @@ class RealFs final : public Fs {
     return std::make_unique<RealFile>(path, open_path(path, O_RDWR, "open"));
   }
   std::unique_ptr<FsReader> read(const std::string& path) override {
-    return std::make_unique<RealReader>(path, open_path(path, O_RDONLY, "open"));
+    return std::make_unique<RealReader>(path, open_path(path, O_RDONLY | O_NONBLOCK, "open"));
   }
 
   void rename(const std::string& from, const std::string& to) override {
@@ -274,6 +286,12 @@ class RealFs final : public Fs {
     struct stat status {};
     if (::lstat(path.c_str(), &status) == 0) return S_ISDIR(status.st_mode);
     if (errno == ENOENT) return false;
+    throw FsError("look at", path, errno);
+  }
+  std::optional<FsStatus> status(const std::string& path) override {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) == 0) return status_of(status);
+    if (errno == ENOENT) return std::nullopt;
     throw FsError("look at", path, errno);
   }
   std::vector<std::string> list(const std::string& path) override {

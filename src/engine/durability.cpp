@@ -75,6 +75,7 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
                                                  "\"; StreamingContext::get_or_create continues it; to begin anew, "
                                                  "name another directory or remove this one");
       check_fits(*resumed.run);
+      earlier_inputs_ = resumed.run->inputs;
     }
     for (const GraphState& state : states_) state.state->track_changes();
     if (resumed.last_committed) {
@@ -144,11 +145,16 @@ void Durability::check_fits(const RunRecord& before) const {
           (has.empty() ? "none" : has));
 }
 
-void Durability::begin_run(const std::string& app_name, Time zero, Duration interval) {
+void Durability::begin_run(const std::string& app_name, Time now, Time zero, Duration interval) {
   RunRecord run{
       .app_name = app_name, .zero_time = zero, .batch_interval = interval, .states = {}, .inputs = {}, .engine = {}};
   for (const GraphState& state : states_) run.states.push_back({state.name, state.state->schema()});
-  for (const GraphInput& input : inputs_) run.inputs.push_back({input.name, input.kind});
+  first_starts_.clear();
+  for (const GraphInput& input : inputs_) {
+    const auto earlier = named(earlier_inputs_, input.name);
+    first_starts_.push_back(earlier == earlier_inputs_.end() ? now : earlier->first_start);
+    run.inputs.push_back({input.name, input.kind, first_starts_.back()});
+  }
   store_->begin_run(std::move(run));
 }
 

@@ -49,8 +49,10 @@ class Durability {
   /// Errors: PlanError "checkpoint_exists", "not_encodable", "incompatible_checkpoint"; StateError of the store.
   Resumed open(std::vector<GraphState> states, std::vector<GraphInput> inputs, bool own_threads,
                const std::string& thread_name);
-  /// The run begins: batch times are on `zero` + n * `interval`.
-  void begin_run(const std::string& app_name, Time zero, Duration interval);
+  /// The run begins at `now`: batch times are on `zero` + n * `interval`.
+  void begin_run(const std::string& app_name, Time now, Time zero, Duration interval);
+  /// When an input was first started, in this run or in an earlier one that had it. Pre: the run has begun.
+  [[nodiscard]] Time first_start(std::size_t input) const { return first_starts_.at(input); }
 
   /// The inputs take again what `plan` says; appends what each gave, in their order. An input that the plan does not name, since
   /// it is new, takes nothing.
@@ -76,9 +78,11 @@ class Durability {
   const Existing existing_;
   std::vector<GraphState> states_;
   std::vector<GraphInput> inputs_;
-  std::vector<StateCommit> changes_;      // of an earlier batch: memory for the next
-  std::optional<CheckpointStore> store_;  // present while open
-  bool by_caller_ = false;                // no threads: snapshots are made between batches
+  std::vector<NamedInput> earlier_inputs_;  // of the run that this one continues
+  std::vector<Time> first_starts_;          // of the inputs
+  std::vector<StateCommit> changes_;        // of an earlier batch: memory for the next
+  std::optional<CheckpointStore> store_;    // present while open
+  bool by_caller_ = false;                  // no threads: snapshots are made between batches
 };
 
 }  // namespace tidemill::detail

@@ -137,6 +137,9 @@ class StreamingEngine::Impl final : public InputHost {
   [[nodiscard]] Duration batch_interval() const noexcept override {
     return options_.interval.value_or(Duration::zero());
   }
+  [[nodiscard]] Time first_start(std::size_t id) const override {
+    return durability_ ? durability_->first_start(id) : began_;
+  }
   [[nodiscard]] IoService& io() override {
     const std::scoped_lock lock{mutex_};
     if (!io_) io_ = std::make_unique<IoService>(runtime_);
@@ -314,7 +317,7 @@ class StreamingEngine::Impl final : public InputHost {
       catching_up_slowly_ = resumed.run && durability_->options().catch_up == CatchUp::throttled;
       next_tick_.store(tick.time_since_epoch().count());
     }
-    if (durability_) durability_->begin_run(runtime_->app_name, zero, interval);
+    if (durability_) durability_->begin_run(runtime_->app_name, now, zero, interval);
   }
 
   // What is known of the rates before the first batch, and which slides no merged tick may pass over.

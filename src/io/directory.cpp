@@ -1,10 +1,7 @@
 #include "tidemill/io/directory.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <sys/stat.h>
-#include <system_error>
 #include <tuple>
 
 #include "tidemill/core/codec.hpp"
@@ -40,34 +37,34 @@ bool is_meant(const DirectoryOptions& options, const fs::path& path, Time batch_
   }
 }
 
-// What can be said of a file without opening it; nothing, and errno, when there is no regular file.
-std::optional<DirectoryFile> look_at(const fs::path& path) {
-  struct stat status {};
-  errno = 0;
-  if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return std::nullopt;
-  return DirectoryFile{.name = path.filename().string(),
-                       .modified = std::chrono::seconds{status.st_mtim.tv_sec} + Nanoseconds{status.st_mtim.tv_nsec},
-                       .size = static_cast<std::uint64_t>(status.st_size),
-                       .inode = static_cast<std::uint64_t>(status.st_ino)};
+// Nothing when there is no regular file of that name.
+std::optional<DirectoryFile> look_at(Fs& disk, const fs::path& path) {
+  const std::optional<FsStatus> status = disk.status(path.string());
+  if (!status || status->type != FsStatus::Type::file) return std::nullopt;
+  return DirectoryFile{
+      .name = path.filename().string(), .modified = status->modified, .size = status->size, .inode = status->inode};
 }
 
-// The regular files of a directory that the filter lets pass. Names `error` what cannot be looked at.
-std::vector<DirectoryFile> list(const fs::path& directory, const DirectoryOptions& options, Time batch_time,
+// The regular files of a directory that the filter lets pass. Says in `error` what cannot be looked at.
+std::vector<DirectoryFile> list(Fs& disk, const fs::path& directory, const DirectoryOptions& options, Time batch_time,
                                 std::string& error) {
-  std::vector<DirectoryFile> files;
-  std::error_code failure;
-  for (fs::directory_iterator entry{directory, failure}, end; !failure && entry != end; entry.increment(failure)) {
-    if (!is_meant(options, entry->path(), batch_time)) continue;
-    if (auto file = look_at(entry->path())) {
-      files.push_back(*std::move(file));
-    } else if (errno != 0 && errno != ENOENT) {
-      // A file that has gone since it was listed, or a link to nowhere, is no error.
-      error = entry->path().string() + ": " + std::generic_category().message(errno);
-    }
+  std::vector<std::string> names;
+  try {
+    names = disk.list(directory.string());
+  } catch (const FsError& failure) {
+    error = failure.sentence() + "; the batch has no files";
+    return {};
   }
-  if (failure) {
-    error = directory.string() + ": the directory cannot be listed: " + failure.message() + "; the batch has no files";
-    files.clear();
+  std::vector<DirectoryFile> files;
+  for (const std::string& name : names) {
+    const fs::path path = directory / name;
+    if (!is_meant(options, path, batch_time)) continue;
+    try {
+      // A file that has gone since it was listed, or a link to nowhere, is no error.
+      if (auto file = look_at(disk, path)) files.push_back(*std::move(file));
+    } catch (const FsError& failure) {
+      error = failure.sentence();
+    }
   }
   return files;
 }
@@ -75,16 +72,17 @@ std::vector<DirectoryFile> list(const fs::path& directory, const DirectoryOption
 }  // namespace
 
 DirectoryMonitor::DirectoryMonitor(fs::path directory, Duration interval, Time start, DirectoryOptions options,
-                                   std::shared_ptr<detail::DirectoryMemory> memory)
+                                   std::shared_ptr<detail::DirectoryMemory> memory, std::shared_ptr<Fs> fs)
     : directory_{std::move(directory)},
       options_{std::move(options)},
       window_{window_of(interval, options_.min_remember)},
       start_{options_.new_files_only ? std::optional{start} : std::nullopt},
-      memory_{memory ? std::move(memory) : std::make_shared<detail::DirectoryMemory>()} {}
+      memory_{memory ? std::move(memory) : std::make_shared<detail::DirectoryMemory>()},
+      fs_{fs ? std::move(fs) : Fs::real()} {}
 
 DirectoryMonitor::Selection DirectoryMonitor::select(Time batch_time) {
   Selection selection;
-  std::vector<DirectoryFile> files = list(directory_, options_, batch_time, selection.error);
+  std::vector<DirectoryFile> files = list(*fs_, directory_, options_, batch_time, selection.error);
 
   // The first batch of a run that continues another looks back to the last batch of that one, however long ago it was.
   const Time oldest = std::min(batch_time, memory_->resumed_from().value_or(batch_time)) - window_;
@@ -109,7 +107,7 @@ DirectoryMonitor::Selection DirectoryMonitor::select_again(Time batch_time, std:
   memory_->resume_from(batch_time);
   for (DirectoryFile& file : files) {
     const fs::path path = path_of(file);
-    const std::optional<DirectoryFile> now = look_at(path);
+    const std::optional<DirectoryFile> now = look_at(*fs_, path);
     if (now == file) {
       selection.files.push_back(std::move(file));
       continue;
@@ -129,18 +127,10 @@ DirectoryMonitor::Selection DirectoryMonitor::select_again(Time batch_time, std:
 
 namespace detail {
 
-// The entries: for each file its name with the time of its batch, and under the empty name, which no file has, the start.
+// The entries: for each file its name with the time of its batch.
 
 StateSchema DirectoryMemory::schema() const {
   return {.kind = "directory", .key = "string", .value = "i64", .parameters = {}};
-}
-
-Time DirectoryMemory::first_start(Time now) {
-  if (!start_) {
-    start_ = now;
-    if (tracking_) changes_.put(0, std::string{}, now);
-  }
-  return *start_;
 }
 
 void DirectoryMemory::remember(Time batch_time, const std::vector<DirectoryFile>& files) {
@@ -164,9 +154,7 @@ void DirectoryMemory::forget_before(Time oldest) {
 void DirectoryMemory::restore(KeyGroup, std::string_view key, std::string_view value) {
   auto name = decode<std::string>(key);
   const auto time = decode<Time>(value);
-  if (name.empty()) {
-    start_ = time;
-  } else if (selected_.insert(name).second) {
+  if (selected_.insert(name).second) {
     by_time_.emplace(time, std::move(name));
   }
 }
@@ -193,9 +181,12 @@ const char* DirectoryInput::refuses_on_arrival() const noexcept {
 void DirectoryInput::start(InputHost& host, std::size_t stream_id) {
   // The times of files come from the kernel's tick, so that a file made now may say that it is somewhat older.
   constexpr Duration kernel_tick = std::chrono::milliseconds{10};
-  if (!monitor_)
-    monitor_.emplace(directory_, host.batch_interval(),
-                     memory_->first_start(host.runtime()->clock->now() - kernel_tick), options_, memory_);
+  if (!monitor_) {
+    const Time first = host.first_start(stream_id) - kernel_tick;
+    if (!memory_->resumed_from())
+      memory_->resume_from(first);  // an earlier run may have ended before its first batch did
+    monitor_.emplace(directory_, host.batch_interval(), first, options_, memory_, host.runtime()->fs);
+  }
   host_ = &host;
   stream_id_ = stream_id;
 }
@@ -221,7 +212,8 @@ InputInfo DirectoryInput::replay(Time t, std::string_view plan) {
   return take([&] { return monitor_->select_again(t, decode<std::vector<DirectoryFile>>(plan)); });
 }
 
-// A selection that throws fails the batch over the files, not the cut of all inputs.
+// A selection that throws fails the batch over the files, not the cut of all inputs; but with a checkpoint there is no plan then,
+// and the next run selects again.
 InputInfo DirectoryInput::take(FunctionRef<DirectoryMonitor::Selection()> select) {
   InputInfo info{.stream_id = stream_id_, .name = name(), .records = 0, .metadata = {}, .lost = 0};
   cut_.clear();
@@ -231,6 +223,7 @@ InputInfo DirectoryInput::take(FunctionRef<DirectoryMonitor::Selection()> select
   try {
     selection = select();
   } catch (...) {
+    if (memory_->is_tracked()) throw;
     cut_error_ = std::current_exception();
     return info;
   }

@@ -26,6 +26,16 @@ struct Node {
   bool is_directory = false;
   std::map<std::string, std::shared_ptr<Node>> names;
   std::map<std::string, std::shared_ptr<Node>> durable_names;
+  std::uint64_t number = 0;
+  std::chrono::nanoseconds modified{0};
+
+  [[nodiscard]] FsStatus status() const {
+    return {.type = is_directory ? FsStatus::Type::directory : FsStatus::Type::file,
+            .size = cache.size(),
+            .modified = modified,
+            .device = 1,
+            .inode = number};
+  }
 };
 using NodePointer = std::shared_ptr<Node>;  // a file may have several names, or none and be open
 using Names = std::map<std::string, NodePointer>;
@@ -134,16 +144,24 @@ struct SimFs::Impl {
     pending.push_back(std::move(what));
   }
 
+  [[nodiscard]] NodePointer make_node() {
+    auto node = std::make_shared<Node>();
+    node->number = ++nodes;
+    node->modified = now;
+    return node;
+  }
   static void mark(Node& node, std::uint64_t from, std::uint64_t to) {
     for (std::uint64_t at = from / sector; at * sector < to; ++at) node.dirty.insert(static_cast<std::size_t>(at));
   }
-  static void write(Node& node, std::uint64_t offset, std::span<const std::byte> bytes) {
+  void write(Node& node, std::uint64_t offset, std::span<const std::byte> bytes) const {
+    node.modified = now;
     const std::size_t end = static_cast<std::size_t>(offset) + bytes.size();
     if (end > node.cache.size()) resize(node, end);
     if (!bytes.empty()) std::memcpy(&node.cache[static_cast<std::size_t>(offset)], bytes.data(), bytes.size());
     mark(node, offset, end);
   }
-  static void resize(Node& node, std::size_t size) {
+  void resize(Node& node, std::size_t size) const {
+    node.modified = now;
     const std::size_t before = node.cache.size();
     node.cache.resize(size, '\0');
     mark(node, std::min(before, size), std::max(before, size));
@@ -230,6 +248,8 @@ struct SimFs::Impl {
   mutable Turnstile mutex;
   std::mt19937_64 random;
   const NodePointer root = std::make_shared<Node>();  // "." and "/"
+  std::uint64_t nodes = 0;                            // made so far, beside that
+  std::chrono::nanoseconds now{0};
   std::vector<NameChange> pending;
   std::map<const Node*, std::uint64_t> locks;  // of what, to which lock
   std::uint64_t next_lock = 1;
@@ -277,13 +297,13 @@ class SimFile final : public FsFile {
     const std::lock_guard guard{disk_->mutex};
     check("allocate room for");
     settle("allocate", disk_->call("allocate", path_, static_cast<std::uint32_t>(size), true, false));
-    if (size > node_->cache.size()) SimFs::Impl::resize(*node_, static_cast<std::size_t>(size));
+    if (size > node_->cache.size()) disk_->resize(*node_, static_cast<std::size_t>(size));
   }
   void truncate(std::uint64_t size) override {
     const std::lock_guard guard{disk_->mutex};
     check("truncate");
     settle("truncate", disk_->call("truncate", path_, static_cast<std::uint32_t>(size), false, false));
-    SimFs::Impl::resize(*node_, static_cast<std::size_t>(size));
+    disk_->resize(*node_, static_cast<std::size_t>(size));
   }
   void sync_data() override { sync_as("sync_data"); }
   void sync() override { sync_as("sync"); }
@@ -302,7 +322,7 @@ class SimFile final : public FsFile {
   void write(std::string_view action, std::uint64_t offset, std::span<const std::byte> bytes) {
     const auto now = disk_->call(action, path_, crc32c(bytes, static_cast<std::uint32_t>(offset)), true, false);
     if (now != SimFs::Impl::Now::go_on) bytes = bytes.first(disk_->random() % (bytes.size() + 1));
-    SimFs::Impl::write(*node_, offset, bytes);
+    disk_->write(*node_, offset, bytes);
     settle("write", now);
   }
   void sync_as(std::string_view name) {
@@ -326,10 +346,10 @@ class SimReader final : public FsReader {
   SimReader(std::shared_ptr<SimFs::Impl> disk, std::string path, NodePointer node)
       : disk_{std::move(disk)}, path_{std::move(path)}, node_{std::move(node)}, life_{disk_->life} {}
 
-  std::uint64_t size() const override {
+  FsStatus status() const override {
     const std::lock_guard guard{disk_->mutex};
     check();
-    return node_->cache.size();
+    return node_->status();
   }
   std::size_t read_at(std::uint64_t offset, std::span<std::byte> to) const override {
     const std::lock_guard guard{disk_->mutex};
@@ -397,6 +417,8 @@ std::shared_ptr<SimFs> SimFs::copy(std::uint64_t seed) const {
     for (const auto& [directory, name, node] : change.names)
       copied.names.push_back({same(directory), name, same(node)});
   }
+  other->nodes = impl_->nodes;
+  other->now = impl_->now;
   other->free_bytes = impl_->free_bytes;
   other->file_system = impl_->file_system;
   return std::shared_ptr<SimFs>(new SimFs(std::move(other)));
@@ -482,6 +504,11 @@ void SimFs::set_kind(FsKind kind) {
   impl_->file_system = std::move(kind);
 }
 
+void SimFs::set_time(Time now) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->now = now.time_since_epoch();
+}
+
 std::vector<std::string> SimFs::files() const {
   const std::lock_guard guard{impl_->mutex};
   std::vector<std::string> paths;
@@ -506,7 +533,7 @@ std::string SimFs::contents(const std::string& path) const {
 
 void SimFs::set_contents(const std::string& path, std::string bytes) {
   const std::lock_guard guard{impl_->mutex};
-  const auto node = std::make_shared<Node>();
+  const NodePointer node = impl_->make_node();
   node->cache = bytes;
   node->disk = std::move(bytes);
   const NodePointer directory = impl_->parent("write", path);
@@ -526,7 +553,7 @@ std::unique_ptr<FsFile> SimFs::create(const std::string& path) {
   impl_->all_or_nothing("create", path, 0, true);
   const NodePointer directory = impl_->parent("create", path);
   if (impl_->find(path)) throw FsError("create", path, EEXIST);
-  const auto node = std::make_shared<Node>();
+  const NodePointer node = impl_->make_node();
   impl_->change(NameChange{{{directory, last_name(path), node}}});
   return std::make_unique<SimFile>(impl_, path, node);
 }
@@ -616,7 +643,7 @@ bool SimFs::make_directory(const std::string& path) {
   }
   impl_->all_or_nothing("make_directory", path, 0, true);
   const NodePointer directory = impl_->parent("make the directory", path);
-  const auto node = std::make_shared<Node>();
+  const NodePointer node = impl_->make_node();
   node->is_directory = true;
   impl_->change(NameChange{{{directory, last_name(path), node}}});
   return true;
@@ -653,6 +680,14 @@ bool SimFs::is_directory(const std::string& path) {
   return node && node->is_directory;
 }
 
+std::optional<FsStatus> SimFs::status(const std::string& path) {
+  const std::lock_guard guard{impl_->mutex};
+  impl_->look("status", path);
+  const NodePointer node = impl_->find(path);
+  if (!node) return std::nullopt;
+  return node->status();
+}
+
 std::vector<std::string> SimFs::list(const std::string& path) {
   const std::lock_guard guard{impl_->mutex};
   impl_->look("list", path);
@@ -671,7 +706,7 @@ std::unique_ptr<FsLock> SimFs::lock(const std::string& path, std::string_view ho
   const NodePointer directory = impl_->parent("lock", path);
   NodePointer node = impl_->find(path);
   if (!node) {
-    node = std::make_shared<Node>();
+    node = impl_->make_node();
     directory->names[last_name(path)] = node;
     directory->durable_names[last_name(path)] = node;
   }

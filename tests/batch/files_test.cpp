@@ -122,7 +122,8 @@ TEST_F(Files, ThatAreNotThereFailTheActionAndMayBeThereNextTime) {
   const auto batch = text_files_batch(scope(), {path_ / "missing"});
   std::string message;
   EXPECT_EQ(code_of(batch, &message), "not_found");
-  EXPECT_THAT(message, HasSubstr("missing: cannot find the file: No such file or directory"));
+  EXPECT_THAT(message,
+              HasSubstr("cannot find the file " + (path_ / "missing").string() + ": No such file or directory"));
   put("missing", "here\n");
   EXPECT_THAT(batch.collect(), ElementsAre("here"));
 }
@@ -136,7 +137,7 @@ TEST_F(Files, ThatMayNotBeReadFailTheAction) {
   const std::string code = code_of(text_files_batch(scope(), {file}, 1), &message);
   ::setfsuid(::geteuid());
   EXPECT_EQ(code, "permission_denied");
-  EXPECT_THAT(message, HasSubstr("secret: cannot open the file: Permission denied"));
+  EXPECT_THAT(message, HasSubstr("cannot open " + file.string() + ": Permission denied"));
 }
 
 TEST_F(Files, ThatAreNoFilesFailTheActionAtOnce) {

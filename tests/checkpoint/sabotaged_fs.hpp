@@ -49,6 +49,7 @@ class SabotagedFs final : public tidemill::Fs {
   }
   bool exists(const std::string& path) override { return disk_->exists(path); }
   bool is_directory(const std::string& path) override { return disk_->is_directory(path); }
+  std::optional<tidemill::FsStatus> status(const std::string& path) override { return disk_->status(path); }
   std::vector<std::string> list(const std::string& path) override { return disk_->list(path); }
   std::unique_ptr<tidemill::FsLock> lock(const std::string& path, std::string_view holder) override {
     return disk_->lock(path, holder);

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
+#include <sys/stat.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -58,6 +59,29 @@ TEST_F(RealFs, AllocatedRoomReadsAsZeros) {
   EXPECT_EQ(fs_->read_all(path("a")), "x" + std::string(9'999, '\0'));
   file->truncate(1);
   EXPECT_EQ(fs_->read_all(path("a")), "x");
+}
+
+TEST_F(RealFs, SaysWhatAFileIsThroughLinksAndWithoutWaiting) {
+  using Type = tidemill::FsStatus::Type;
+  fs_->create(path("file"))->append(bytes("seven b"));
+  std::filesystem::create_symlink(path("file"), path("link"));
+  std::filesystem::create_symlink(path("nowhere"), path("broken"));
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
+  const auto file = fs_->status(path("file"));
+  ASSERT_TRUE(file);
+  EXPECT_EQ(file->type, Type::file);
+  EXPECT_EQ(file->size, 7U);
+  EXPECT_EQ(file->modified,
+            std::filesystem::file_time_type::clock::to_sys(std::filesystem::last_write_time(path("file")))
+                .time_since_epoch());
+  EXPECT_EQ(fs_->status(path("link")), file);
+  EXPECT_EQ(fs_->read(path("link"))->status(), *file);
+  EXPECT_EQ(fs_->status(directory_)->type, Type::directory);
+  EXPECT_EQ(fs_->status(path("pipe"))->type, Type::other);
+  EXPECT_EQ(fs_->read(path("pipe"))->status().type, Type::other) << "nobody writes to it";
+  EXPECT_EQ(fs_->status(path("broken")), std::nullopt);
+  EXPECT_EQ(fs_->status(path("missing")), std::nullopt);
+  EXPECT_THROW(static_cast<void>(fs_->status(path("file/below"))), FsError);
 }
 
 TEST_F(RealFs, ErrorsSayWhatAndWhere) {

@@ -40,6 +40,8 @@ class FakeHost final : public detail::InputHost {
   [[nodiscard]] const std::shared_ptr<detail::Runtime>& runtime() const noexcept override { return runtime_; }
   [[nodiscard]] WakeUp* arrival_bell() noexcept override { return &bell_; }
   [[nodiscard]] Duration batch_interval() const noexcept override { return interval_; }
+  [[nodiscard]] Time first_start(std::size_t) const override { return first_start_.value_or(runtime_->clock->now()); }
+  void set_first_start(Time start) { first_start_ = start; }
   [[nodiscard]] detail::IoService& io() override { return io_; }
   void receiver_started(std::size_t, const std::string& name) noexcept override { note("started " + name); }
   void receiver_error(std::size_t, const std::string&, const std::string& message) noexcept override {
@@ -91,6 +93,7 @@ class FakeHost final : public detail::InputHost {
   }
 
   const std::shared_ptr<detail::Runtime> runtime_;
+  std::optional<Time> first_start_;
   const Duration interval_;
   WakeUp bell_;
   mutable std::mutex mutex_;

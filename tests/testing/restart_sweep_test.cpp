@@ -24,12 +24,12 @@ using tidemill_test::Sabotage;
 using tidemill_test::SabotagedFs;
 using Count = std::pair<std::string, long>;
 
-enum class Pipeline { lines, objects, totals, window, window_with_inverse, sessions, received };
-constexpr Pipeline pipelines[] = {
-    Pipeline::lines,    Pipeline::objects, Pipeline::totals, Pipeline::window, Pipeline::window_with_inverse,
-    Pipeline::sessions, Pipeline::received};
+enum class Pipeline { lines, files, objects, totals, window, window_with_inverse, sessions, received };
+constexpr Pipeline pipelines[] = {Pipeline::lines,    Pipeline::files,   Pipeline::objects,
+                                  Pipeline::totals,   Pipeline::window,  Pipeline::window_with_inverse,
+                                  Pipeline::sessions, Pipeline::received};
 std::string name_of(Pipeline pipeline) {
-  static constexpr const char* names[] = {"Lines",    "Objects", "Totals", "Window", "WindowWithInverse",
+  static constexpr const char* names[] = {"Lines",    "Files",   "Objects", "Totals", "Window", "WindowWithInverse",
                                           "Sessions", "Received"};
   return names[static_cast<std::size_t>(pipeline)];
 }
@@ -44,7 +44,19 @@ using Published = std::map<std::string, std::multiset<std::string>>;
 /// What does not go when the program does.
 struct World {
   World(Pipeline what, std::uint64_t seed, const Sabotage* planted)
-      : pipeline{what}, disk{std::make_shared<SimFs>(seed)}, sabotage{planted} {}
+      : pipeline{what}, disk{std::make_shared<SimFs>(seed)}, sabotage{planted} {
+    disk->make_directory("in");
+    disk->sync_directory(".");
+  }
+
+  /// What comes in before the batch of a step.
+  void write(std::size_t step) {
+    std::string text;
+    for (const std::string& word : script[step]) text += word + '\n';
+    disk->set_time(clock->now() + 500ms);
+    if (!text.empty()) disk->set_contents("in/" + std::to_string(step), text);
+    tape.write(script[step]);
+  }
 
   Pipeline pipeline;
   std::shared_ptr<SimFs> disk;
@@ -114,6 +126,10 @@ class Program {
       ssc->receiver_stream(feed_).save_as_text_files("out/received");
       return ssc;
     }
+    if (world_.pipeline == Pipeline::files) {
+      ssc->text_file_stream("in").save_as_text_files("out/files");
+      return ssc;
+    }
     const DStream<std::string> words = world_.tape.stream(*ssc);
     const auto ones = words.map([](const std::string& word) { return Count{word, 1L}; });
     switch (world_.pipeline) {
@@ -141,6 +157,7 @@ class Program {
                             }).timeout(2s))
             .save_as_text_files("out/sessions");
         break;
+      case Pipeline::files:
       case Pipeline::received: break;
     }
     return ssc;
@@ -299,9 +316,9 @@ Outcome run(Pipeline pipeline, const Fault& fault, const Published* expected, co
     }
     run_until_now();
     if (!outcome.wrong.empty()) break;
-    std::vector<std::string> words = script[step];
-    for (std::size_t i = 0; i < words.size(); ++i) program->store(std::to_string(step) + "." + std::to_string(i));
-    world.tape.write(std::move(words));
+    for (std::size_t i = 0; i < script[step].size(); ++i)
+      program->store(std::to_string(step) + "." + std::to_string(i));
+    world.write(step);
     world.clock->advance(1s);
     run_until_now(step == 4 ? Phase::batch : Phase::none);
   }
@@ -360,6 +377,8 @@ std::string parameter_name(const ::testing::TestParamInfo<Pipeline>& test) { ret
 INSTANTIATE_TEST_SUITE_P(, RestartSweep, ::testing::ValuesIn(pipelines), parameter_name);
 
 TEST(Restart, OfPipelinesWhoseResultsAreKnown) {
+  const Outcome files = run(Pipeline::files, {}, nullptr, nullptr);
+  EXPECT_EQ(files.published.at("out/files-1005000"), (std::multiset<std::string>{"c", "c", "d", "_SUCCESS"}));
   const Outcome totals = run(Pipeline::totals, {}, nullptr, nullptr);
   EXPECT_EQ(totals.published.at("out/totals-1007000"),
             (std::multiset<std::string>{"(a,4)", "(b,3)", "(c,3)", "(d,1)", "_SUCCESS"}));
@@ -370,8 +389,10 @@ TEST(Restart, OfPipelinesWhoseResultsAreKnown) {
 
 // --- Memory that runs out ---
 
-TEST(Restart, PublishesTheSameWhicheverAllocationFails) {
-  constexpr Pipeline pipeline = Pipeline::totals;
+class RestartShortOfMemory : public ::testing::TestWithParam<Pipeline> {};
+
+TEST_P(RestartShortOfMemory, PublishesTheSameWhicheverAllocationFails) {
+  const Pipeline pipeline = GetParam();
   const Outcome whole = run(pipeline, {}, nullptr, nullptr);
   ASSERT_EQ(whole.wrong, "");
   const Fault in_a_batch{.what = SimFault::kill, .call = whole.calls * 2 / 3};  // which is unfinished then
@@ -394,6 +415,8 @@ TEST(Restart, PublishesTheSameWhicheverAllocationFails) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(, RestartShortOfMemory, ::testing::Values(Pipeline::totals, Pipeline::files), parameter_name);
 
 // --- Tests of the test: each of these programs has one step too few, or two in the wrong order ---
 

@@ -158,6 +158,29 @@ TEST(SimFs, ErrorsComeOnceOrForEver) {
   static_cast<void>(disk.create("c"));
 }
 
+TEST(SimFs, SaysWhatAFileIsAndWhenItWasModified) {
+  using namespace std::chrono_literals;
+  SimFs disk;
+  EXPECT_EQ(disk.status("a"), std::nullopt);
+  disk.set_time(tidemill::Time{5s});
+  disk.set_contents("a", "four");
+  const auto a = disk.status("a");
+  ASSERT_TRUE(a);
+  EXPECT_EQ(a->type, tidemill::FsStatus::Type::file);
+  EXPECT_EQ(a->size, 4U);
+  EXPECT_EQ(a->modified, 5s);
+  EXPECT_EQ(disk.read("a")->status(), *a);
+  disk.set_time(tidemill::Time{6s});
+  EXPECT_EQ(disk.status("a"), a);
+  disk.open("a")->append(bytes("x"));
+  EXPECT_EQ(disk.status("a")->modified, 6s);
+  EXPECT_EQ(disk.status("a")->inode, a->inode);
+  disk.set_contents("a", "four");
+  EXPECT_NE(disk.status("a")->inode, a->inode) << "it is another file";
+  disk.make_directory("d");
+  EXPECT_EQ(disk.status("d")->type, tidemill::FsStatus::Type::directory);
+}
+
 TEST(SimFs, LocksKeepOthersOutUntilTheyGo) {
   SimFs disk{1};
   auto lock = disk.lock("LOCK", "me");

@@ -49,8 +49,8 @@ struct ContextOptions {
   std::shared_ptr<Clock> clock = nullptr;
   /// What the library has to say goes here; nowhere when absent.
   Logger log = nullptr;
-  /// Where output files and checkpoints are written, and object files read; the file system of this process when absent. For
-  /// tests: `testing::SimFs`.
+  /// Where files, output and checkpoints are written and read, and directories looked at; the file system of this process when
+  /// absent. For tests: `testing::SimFs`.
   std::shared_ptr<Fs> fs = nullptr;
 };
 

@@ -45,7 +45,8 @@ struct NamedState {
 };
 struct NamedInput {
   std::string name;
-  std::string kind;  ///< "directory", "socket", …
+  std::string kind;    ///< "directory", "socket", …
+  Time first_start{};  ///< in this run, or in the earliest one that had the input and that this one continues
   friend bool operator==(const NamedInput&, const NamedInput&) = default;
 };
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -60,6 +61,18 @@ class TIDEMILL_API FsFile {
   virtual void sync() = 0;
 };
 
+/// What can be said of a file without reading it.
+struct FsStatus {
+  enum class Type : std::uint8_t { file, directory, other };
+  Type type = Type::file;
+  std::uint64_t size = 0;                ///< in bytes
+  std::chrono::nanoseconds modified{0};  ///< when its bytes were last changed, since the epoch
+  /// Which file it is, whatever its name: no two that are there at a time have the same pair.
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  friend bool operator==(const FsStatus&, const FsStatus&) = default;
+};
+
 /// A file open for reading.
 /// Errors:  FsError.
 /// Threads: any number at once.
@@ -67,7 +80,8 @@ class TIDEMILL_API FsReader {
  public:
   virtual ~FsReader();
 
-  [[nodiscard]] virtual std::uint64_t size() const = 0;
+  [[nodiscard]] virtual FsStatus status() const = 0;
+  [[nodiscard]] std::uint64_t size() const { return status().size; }
   /// Fills `to` from `offset` on; fewer bytes only where the file ends. Returns how many.
   [[nodiscard]] virtual std::size_t read_at(std::uint64_t offset, std::span<std::byte> to) const = 0;
 };
@@ -99,6 +113,7 @@ class TIDEMILL_API Fs {
   [[nodiscard]] virtual std::unique_ptr<FsFile> create(const std::string& path) = 0;
   /// A file that is there, to be written.
   [[nodiscard]] virtual std::unique_ptr<FsFile> open(const std::string& path) = 0;
+  /// Never waits for the other end of a pipe.
   [[nodiscard]] virtual std::unique_ptr<FsReader> read(const std::string& path) = 0;
 
   /// Gives a file or a directory another name in the same directory or another. A file, or an empty directory, that had that
@@ -120,6 +135,8 @@ class TIDEMILL_API Fs {
   [[nodiscard]] virtual bool exists(const std::string& path) = 0;
   /// Whether a directory has that name; a link to one is none.
   [[nodiscard]] virtual bool is_directory(const std::string& path) = 0;
+  /// Nothing when there is no file of that name, or a link to none; of a link it is what the link points to.
+  [[nodiscard]] virtual std::optional<FsStatus> status(const std::string& path) = 0;
   /// The names in a directory, in ascending order, without "." and "..".
   [[nodiscard]] virtual std::vector<std::string> list(const std::string& path) = 0;
 

@@ -23,6 +23,7 @@
 
 #include "tidemill/batch/context.hpp"
 #include "tidemill/core/config.hpp"
+#include "tidemill/core/fs.hpp"
 #include "tidemill/core/time.hpp"
 #include "tidemill/io/input.hpp"
 #include "tidemill/state/durable_state.hpp"
@@ -62,14 +63,12 @@ struct DirectoryFile {
 
 namespace detail {
 
-/// Which files the batches of the last remember window have selected, and when the stream was first started: what a restart
-/// needs, so that no file is taken twice and none that appeared meanwhile is missed.
+/// Which files the batches of the last remember window have selected: what a restart needs, so that no file is taken twice and
+/// none that appeared meanwhile is missed.
 class TIDEMILL_API DirectoryMemory final : public DurableState {
  public:
   [[nodiscard]] bool contains(const std::string& name) const { return selected_.contains(name); }
-  /// The time of the first start; `now` at the first call of the first run.
-  [[nodiscard]] Time first_start(Time now);
-  /// How far back the first batch of a run that continues another must look: the last batch of that one.
+  /// How far back the first batch must look: the last batch of the run that this one continues, or the start.
   [[nodiscard]] std::optional<Time> resumed_from() const noexcept { return resumed_from_; }
   void resume_from(std::optional<Time> last) noexcept { resumed_from_ = last; }
   void remember(Time batch_time, const std::vector<DirectoryFile>& files);
@@ -77,12 +76,12 @@ class TIDEMILL_API DirectoryMemory final : public DurableState {
 
   [[nodiscard]] StateSchema schema() const override;
   void track_changes() override { tracking_ = true; }
+  [[nodiscard]] bool is_tracked() const noexcept { return tracking_; }
   void restore(KeyGroup group, std::string_view key, std::string_view value) override;
   void restored(Time last) override { resumed_from_ = last; }
   void take_changes(StateChanges& to) override;
 
  private:
-  std::optional<Time> start_;
   std::multimap<Time, std::string> by_time_;  // names selected, oldest first
   std::unordered_set<std::string> selected_;  // the same names
   std::optional<Time> resumed_from_;
@@ -104,9 +103,9 @@ class TIDEMILL_API DirectoryMemory final : public DurableState {
 class TIDEMILL_API DirectoryMonitor {
  public:
   /// Errors: ConfigError unless interval and options.min_remember are positive.
-  /// What `memory` holds of an earlier run is continued, its start included.
+  /// What `memory` holds of an earlier run is continued. Without `fs` it is Fs::real().
   DirectoryMonitor(std::filesystem::path directory, Duration interval, Time start, DirectoryOptions options = {},
-                   std::shared_ptr<detail::DirectoryMemory> memory = nullptr);
+                   std::shared_ptr<detail::DirectoryMemory> memory = nullptr, std::shared_ptr<Fs> fs = nullptr);
 
   struct Selection {
     std::vector<DirectoryFile> files;  ///< by modification time, then name
@@ -128,6 +127,7 @@ class TIDEMILL_API DirectoryMonitor {
   const Duration window_;
   const std::optional<Time> start_;                  // absent: files of any age
   std::shared_ptr<detail::DirectoryMemory> memory_;  // shared with the input, which shows it to the checkpoint
+  const std::shared_ptr<Fs> fs_;                     // shared with the context
 };
 
 namespace detail {

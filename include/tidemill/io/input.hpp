@@ -48,6 +48,8 @@ class TIDEMILL_API InputHost {
   [[nodiscard]] virtual WakeUp* arrival_bell() noexcept = 0;
   /// The batch interval; zero when the gate opens on arrivals.
   [[nodiscard]] virtual Duration batch_interval() const noexcept = 0;
+  /// When the stream was first started: now, or in an earlier run that this one continues.
+  [[nodiscard]] virtual Time first_start(std::size_t stream_id) const = 0;
   /// Where asynchronous I/O runs: the host's executor or a thread of the engine's, which starts when it is first asked for.
   [[nodiscard]] virtual IoService& io() = 0;
 

@@ -32,6 +32,7 @@
 
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/fs.hpp"
+#include "tidemill/core/time.hpp"
 
 namespace tidemill::testing {
 
@@ -87,6 +88,8 @@ class TIDEMILL_API SimFs final : public Fs {
 
   void set_free_space(std::uint64_t bytes);
   void set_kind(FsKind kind);
+  /// When files are modified from now on; the epoch until the first call.
+  void set_time(Time now);
 
   // --- The disk from outside, for damage ---
 
@@ -111,6 +114,7 @@ class TIDEMILL_API SimFs final : public Fs {
   void sync_directory(const std::string& path) override;
   bool exists(const std::string& path) override;
   bool is_directory(const std::string& path) override;
+  std::optional<FsStatus> status(const std::string& path) override;
   std::vector<std::string> list(const std::string& path) override;
   std::unique_ptr<FsLock> lock(const std::string& path, std::string_view holder) override;
   std::unique_ptr<FsLock> lock_directory(const std::string& path) override;
