@@ -97,6 +97,12 @@ struct CheckpointStore::Impl {
   }
   ~Impl() { stop(); }
 
+  // How many threads may read what there is.
+  [[nodiscard]] unsigned threads() const {
+    const bool alone = options.writer == CheckpointOptions::Writer::caller;
+    return alone ? 1 : std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
+  }
+
   // --- Opening ---
 
   void open() {
@@ -116,8 +122,7 @@ struct CheckpointStore::Impl {
     ImageOptions image_options;
     image_options.drop_damaged_plan = options.drop_damaged_plan;
     image_options.checks = options.checks;
-    if (options.writer == CheckpointOptions::Writer::background)
-      image_options.threads = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
+    image_options.threads = threads();
     image = load_image(*fs, directory, image_options);
     probe();  // P7: from here on something is written
     if (image.is_new) {
@@ -525,22 +530,35 @@ const std::string& CheckpointStore::directory() const noexcept { return impl_->d
 std::uint64_t CheckpointStore::expected_entries(std::string_view state) const noexcept {
   for (const FoldIndex::State& known : impl_->image.index.states) {
     if (known.state.name != state) continue;
-    return known.in_snapshot ? impl_->image.source.snapshot->entries[*known.in_snapshot] : known.changes;
+    if (known.in_snapshot) return impl_->image.source.snapshot->states[*known.in_snapshot].entries;
+    std::uint64_t changes = 0;
+    for (const FoldIndex::Group& group : known.groups) changes += group.changes;
+    return changes;
   }
   return 0;
 }
 
 void CheckpointStore::for_each_entry(std::string_view state,
-                                     FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit) {
+                                     FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit,
+                                     std::size_t parts) {
   if (impl_->running) fail_call("for_each_entry gives what an earlier run left: call it before begin_run");
   for (const FoldIndex::State& known : impl_->image.index.states) {
     if (known.state.name != state) continue;
     // In one pass over the log: the state is about to take more memory than its changes do.
     constexpr auto all = std::numeric_limits<std::size_t>::max();
-    const auto& source = impl_->image.source;
+    FoldSource source = impl_->image.source;
+    source.checks.crc = false;  // that was done when it was opened
     const bool large = (source.snapshot ? source.snapshot->size : 0) + bytes_in(source.log) > 1024 * 1024;
-    const bool ahead = large && impl_->options.writer == CheckpointOptions::Writer::background;
-    with_state_errors([&] { (ahead ? fold_state_ahead : fold_state)(source, known, all, visit); });
+    const std::size_t threads = large ? std::min<std::size_t>(impl_->threads(), parts) : 1;
+    const auto first_group = [&](std::size_t thread) {
+      const std::size_t part = thread * parts / threads;
+      return static_cast<unsigned>((part * key_groups + parts - 1) / parts);
+    };
+    with_state_errors([&] {
+      in_parallel(threads, [&](std::size_t thread) {
+        fold_state(source, known, all, {first_group(thread), first_group(thread + 1)}, visit);
+      });
+    });
   }
 }
 

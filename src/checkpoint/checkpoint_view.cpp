@@ -207,7 +207,7 @@ CheckpointView::Summary CheckpointView::summary() const {
     for (const FoldIndex::State& state : image.index.states) {
       State& shown = summary.states.emplace_back();
       shown.state = state.state;
-      fold_state(image.source, state, merge_bytes, [&](KeyGroup, std::string_view key, std::string_view value) {
+      fold_state(image.source, state, merge_bytes, {}, [&](KeyGroup, std::string_view key, std::string_view value) {
         ++shown.entries;
         shown.bytes += key.size() + value.size();
       });
@@ -226,17 +226,18 @@ void CheckpointView::dump_states(std::optional<std::string_view> only, FunctionR
       const Printer keys{state.state.schema.key};
       const Printer values{state.state.schema.value};
       std::string out;
-      fold_state(image.source, state, merge_bytes, [&](KeyGroup group, std::string_view key, std::string_view value) {
-        out = "{";
-        append_field(out, "state", state.state.name);
-        append_field(out, "group", std::int64_t{group});
-        out += ",\"key\":";
-        keys.append(out, key);
-        out += ",\"value\":";
-        values.append(out, value);
-        out += "}";
-        line(out);
-      });
+      fold_state(image.source, state, merge_bytes, {},
+                 [&](KeyGroup group, std::string_view key, std::string_view value) {
+                   out = "{";
+                   append_field(out, "state", state.state.name);
+                   append_field(out, "group", std::int64_t{group});
+                   out += ",\"key\":";
+                   keys.append(out, key);
+                   out += ",\"value\":";
+                   values.append(out, value);
+                   out += "}";
+                   line(out);
+                 });
     }
     if (!found)
       throw StateError("not_found", "the checkpoint has no state of the name \"" + std::string{*only} + "\"",

@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <exception>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -83,74 +80,73 @@ std::uint64_t prefix_of(std::string_view key) {
   return prefix;
 }
 
-// How `key` stands to that of the change: less, equal or greater than 0.
-int compare(std::string_view key, const Change& change) {
-  const std::uint64_t prefix = prefix_of(key);
+// How a key of this prefix stands to that of the change: less, equal or greater than 0.
+int compare(std::uint64_t prefix, std::string_view key, const Change& change) {
   if (prefix != change.prefix) return prefix < change.prefix ? -1 : 1;
-  return key.compare(change.key());
+  if (key.size() > sizeof prefix && change.key_size > sizeof prefix) return key.compare(change.key());
+  return key.size() < change.key_size ? -1 : key.size() > change.key_size;  // of equal prefixes, one begins the other
 }
 
 bool before(const Change& a, const Change& b) {
-  if (a.prefix != b.prefix) return a.prefix < b.prefix;
-  if (const int order = a.key().compare(b.key()); order != 0) return order < 0;
+  if (const int order = compare(a.prefix, a.key(), b); order != 0) return order < 0;
   return a.age < b.age;
 }
 
-// Bytes that stay where they are.
-class Arena {
- public:
-  const char* add(std::string_view first, std::string_view second) {
-    const std::size_t size = first.size() + second.size();
-    if (size > left_) {
-      const std::size_t block = std::max<std::size_t>(size, 256 * 1024);
-      blocks_.push_back(std::make_unique_for_overwrite<char[]>(block));
-      free_ = blocks_.back().get();
-      left_ = block;
-    }
-    char* const at = free_;
-    if (!first.empty()) std::memcpy(at, first.data(), first.size());
-    if (!second.empty()) std::memcpy(at + first.size(), second.data(), second.size());
-    free_ += size;
-    left_ -= size;
-    return at;
-  }
-
- private:
-  std::vector<std::unique_ptr<char[]>> blocks_;
-  char* free_ = nullptr;
-  std::size_t left_ = 0;
-};
-
-// The entries of one state of a snapshot, in order.
+// The entries of one state of a snapshot that are of some groups, in order.
 class SnapshotCursor {
  public:
-  SnapshotCursor(const FoldSource& source, const FoldIndex::State& state) {
+  SnapshotCursor(const FoldSource& source, const FoldIndex::State& state, Groups groups) {
     if (!source.snapshot || !state.in_snapshot) return;
-    reader_.emplace(source.snapshot_reader());
-    static_cast<void>(reader_->next());  // the head
-    for (std::size_t i = 0; i <= *state.in_snapshot; ++i) {
-      if (!reader_->next() || reader_->type() != FrameType::state) reader_->fail("a state is missing");
-    }
-    if (reader_->take_sized() != state.state.name) reader_->fail("it is another state");
+    const SnapshotFile& snapshot = *source.snapshot;
+    places_ = &snapshot.states[*state.in_snapshot].groups;
+    group_ = groups.first;
+    end_ = groups.end;
+    at_ = (*places_)[group_];
+    if (at_ == (*places_)[end_]) return;
+    // All frames of a record but the last are full.
+    const std::uint64_t frame =
+        snapshot.records[*state.in_snapshot] + at_ / max_frame_payload * frame_bytes(max_frame_payload);
+    reader_.emplace(*source.fs, std::vector{source.snapshot_extent(frame)}, source.checks);
+    reader_->enter(FrameType::state, static_cast<std::size_t>(at_ % max_frame_payload));
     advance();
   }
   [[nodiscard]] bool valid() const noexcept { return valid_; }
   [[nodiscard]] const RecordReader::Entry& entry() const noexcept { return entry_; }
+  // What lies between the places of two groups are entries of the first, exactly: so a wrong place is noticed.
   void advance() {
-    valid_ = !reader_->at_end();
-    if (valid_) reader_->take_entry(entry_);
+    while (group_ < end_ && at_ == (*places_)[group_ + 1]) ++group_;
+    valid_ = group_ < end_;
+    if (!valid_) return;
+    reader_->take_entry(entry_);
+    at_ += 10 + entry_.key.size() + entry_.value.size();
+    if (entry_.erased || entry_.group != group_ || at_ > (*places_)[group_ + 1])
+      reader_->fail("an entry does not stand where those of its group do");
   }
 
  private:
+  const std::array<std::uint64_t, key_groups + 1>* places_ = nullptr;
+  unsigned group_ = 0;  // of the next entry, unless it has no more
+  unsigned end_ = 0;
+  std::uint64_t at_ = 0;  // in the record, behind entry_
   std::optional<RecordReader> reader_;
   RecordReader::Entry entry_;
   bool valid_ = false;
 };
 
-// The changes of one state in the groups [first, end), the newest of each key, by group and key.
+// The changes of one state in the groups [first, end), the newest of each key, by group and key. Those of a group lie together.
 class Changes {
  public:
   Changes(const FoldSource& source, const FoldIndex::State& state, unsigned first, unsigned end) {
+    std::size_t count = 0;
+    std::size_t size = 0;
+    for (unsigned group = first; group < end; ++group) {
+      groups_[group].changes = groups_[group].end = count;
+      groups_[group].bytes = size;
+      count += state.groups[group].changes;
+      size += state.groups[group].bytes;
+    }
+    changes_ = std::make_unique_for_overwrite<Change[]>(count);
+    bytes_ = std::make_unique_for_overwrite<char[]>(size);
     RecordReader reader = source.log_reader();
     std::uint32_t age = 0;
     for (std::uint64_t record = 0; reader.next(); ++record) {
@@ -163,43 +159,62 @@ class Changes {
         }
         states.entries([&](const RecordReader::Entry& entry) {
           if (entry.group < first || entry.group >= end) return;
-          of_group_[entry.group].push_back({prefix_of(entry.key), arena_.add(entry.key, entry.value),
-                                            static_cast<std::uint32_t>(entry.key.size()),
-                                            static_cast<std::uint32_t>(entry.value.size()), age++, entry.erased});
+          Group& group = groups_[entry.group];
+          const FoldIndex::Group& room = state.groups[entry.group];
+          if (group.end - group.changes == room.changes ||
+              entry.key.size() + entry.value.size() > room.bytes - group.used)
+            reader.fail("it has more changes than before");
+          char* const to = bytes_.get() + group.bytes + group.used;
+          std::copy(entry.key.begin(), entry.key.end(), to);
+          std::copy(entry.value.begin(), entry.value.end(), to + entry.key.size());
+          group.used += entry.key.size() + entry.value.size();
+          changes_[group.end++] = {prefix_of(entry.key),
+                                   to,
+                                   static_cast<std::uint32_t>(entry.key.size()),
+                                   static_cast<std::uint32_t>(entry.value.size()),
+                                   age++,
+                                   entry.erased};
         });
       }
     }
   }
 
   // The changes of a group, of which only the last one of each key counts.
-  std::vector<Change>& group(unsigned group) {
-    std::vector<Change>& changes = of_group_[group];
-    std::sort(changes.begin(), changes.end(), before);
+  [[nodiscard]] std::span<const Change> group(unsigned group) {
+    const std::span<Change> all{changes_.get() + groups_[group].changes, changes_.get() + groups_[group].end};
+    std::sort(all.begin(), all.end(), before);
     std::size_t kept = 0;
-    for (std::size_t i = 0; i < changes.size(); ++i) {
-      if (i + 1 < changes.size() && changes[i].key() == changes[i + 1].key()) continue;
-      changes[kept++] = changes[i];
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (i + 1 < all.size() && compare(all[i].prefix, all[i].key(), all[i + 1]) == 0) continue;
+      all[kept++] = all[i];
     }
-    changes.resize(kept);
-    return changes;
+    return all.first(kept);
   }
 
  private:
-  Arena arena_;
-  std::array<std::vector<Change>, 256> of_group_;
+  struct Group {
+    std::size_t changes = 0;  // where they begin, and end
+    std::size_t end = 0;
+    std::size_t bytes = 0;  // where those of keys and values begin
+    std::size_t used = 0;
+  };
+  std::array<Group, key_groups> groups_;
+  std::unique_ptr<Change[]> changes_;
+  std::unique_ptr<char[]> bytes_;
 };
 
 }  // namespace
 
-Extent FoldSource::snapshot_extent() const {
-  // The first frame continues the checksum of the header, which ties the two together.
+Extent FoldSource::snapshot_extent(std::uint64_t from) const {
+  // The first frame continues the checksum of the header, which ties the two together. Another one was seen to continue what is
+  // before it, and is asked what that was.
+  const std::uint64_t at = from == file_header_bytes ? from - 4 : from + 4;
   const auto file = fs->read(snapshot->path);
   char bytes[4];
   std::uint32_t chain = 0;
-  if (read_twice(*file, file_header_bytes - 4, std::as_writable_bytes(std::span{bytes})) == 4)
-    std::memcpy(&chain, bytes, 4);
+  if (read_twice(*file, at, std::as_writable_bytes(std::span{bytes})) == 4) std::memcpy(&chain, bytes, 4);
   if constexpr (std::endian::native == std::endian::big) chain = __builtin_bswap32(chain);
-  return {snapshot->path, snapshot->number, file_header_bytes, snapshot->size, chain};
+  return {snapshot->path, snapshot->number, from, snapshot->size, chain};
 }
 
 FoldIndex index_log(const FoldSource& source) {
@@ -239,8 +254,9 @@ FoldIndex index_log(const FoldSource& source) {
       const auto state = find(states.name);
       if (state == index.states.end()) reader.fail("a state that the run does not have");
       states.entries([&](const RecordReader::Entry& entry) {
-        state->bytes[entry.group] += sizeof(Change) + entry.key.size() + entry.value.size();
-        ++state->changes;
+        FoldIndex::Group& group = state->groups[entry.group];
+        ++group.changes;
+        group.bytes += entry.key.size() + entry.value.size();
       });
     }
   }
@@ -249,12 +265,16 @@ FoldIndex index_log(const FoldSource& source) {
   return index;
 }
 
-void fold_state(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes, EntryVisitor visit) {
-  SnapshotCursor snapshot{source, state};
-  for (unsigned first = 0; first < 256;) {
-    std::uint64_t bytes = state.bytes[first];
+void fold_state(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes, Groups groups,
+                EntryVisitor visit) {
+  SnapshotCursor snapshot{source, state, groups};
+  for (unsigned first = groups.first; first < groups.end;) {
+    const auto bytes_of_group = [&](unsigned group) {
+      return state.groups[group].changes * sizeof(Change) + state.groups[group].bytes;
+    };
+    std::uint64_t bytes = bytes_of_group(first);
     unsigned end = first + 1;
-    while (end < 256 && bytes + state.bytes[end] <= merge_bytes) bytes += state.bytes[end++];
+    while (end < groups.end && bytes + bytes_of_group(end) <= merge_bytes) bytes += bytes_of_group(end++);
     std::optional<Changes> changes;
     if (bytes > 0) changes.emplace(source, state, first, end);
     for (unsigned group = first; group < end; ++group) {
@@ -263,7 +283,7 @@ void fold_state(const FoldSource& source, const FoldIndex::State& state, std::si
       if (changes) {
         for (const Change& change : changes->group(group)) {
           int order = -1;
-          while (in_group() && (order = compare(snapshot.entry().key, change)) < 0) {
+          while (in_group() && (order = compare(prefix_of(snapshot.entry().key), snapshot.entry().key, change)) < 0) {
             visit(key_group, snapshot.entry().key, snapshot.entry().value);
             snapshot.advance();
           }
@@ -274,6 +294,32 @@ void fold_state(const FoldSource& source, const FoldIndex::State& state, std::si
       for (; in_group(); snapshot.advance()) visit(key_group, snapshot.entry().key, snapshot.entry().value);
     }
     first = end;
+  }
+}
+
+void in_parallel(std::size_t count, FunctionRef<void(std::size_t)> task) {
+  if (count == 1) return task(0);
+  std::vector<std::exception_ptr> errors(count);
+  const auto guarded = [&](std::size_t i) {
+    try {
+      task(i);
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    helpers.reserve(count);
+    std::size_t next = 1;
+    try {
+      for (; next < count; ++next) helpers.emplace_back(guarded, next);
+    } catch (const std::system_error&) {  // no thread to be had: then one after the other
+    }
+    guarded(0);
+    for (; next < count; ++next) guarded(next);
+  }
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
   }
 }
 
@@ -315,138 +361,10 @@ void verify_frames(Fs& fs, const Extent& all, const CheckpointChecks& checks, un
     part.to = all.to;
     parts.push_back(std::move(part));
   }
-  std::vector<std::exception_ptr> errors(parts.size());
-  const auto guarded = [&](std::size_t p) {
-    try {
-      verify(parts[p]);
-    } catch (...) {
-      errors[p] = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> helpers;
-    helpers.reserve(parts.size());
-    std::size_t next = 1;
-    try {
-      for (; next < parts.size(); ++next) helpers.emplace_back(guarded, next);
-    } catch (const std::system_error&) {  // no thread to be had: then one after the other
-    }
-    guarded(0);
-    for (; next < parts.size(); ++next) guarded(next);
-  }
-  for (const std::exception_ptr& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
+  in_parallel(parts.size(), [&](std::size_t p) { verify(parts[p]); });
 }
-
-// Entries on their way from the thread that reads them.
-struct EntryBlock {
-  struct Head {
-    KeyGroup group;
-    std::uint32_t key_size;
-    std::uint32_t value_size;
-  };
-  std::vector<Head> heads;
-  std::string bytes;  // of keys and values in turn
-};
-
-class EntryQueue {
- public:
-  // For the reader. False: nobody wants more.
-  bool push(EntryBlock& block) {
-    std::unique_lock guard{mutex_};
-    changed_.wait(guard, [&] { return full_.size() < most || given_up_; });
-    if (given_up_) return false;
-    full_.push_back(std::exchange(block, {}));
-    if (!spare_.empty()) {
-      block = std::move(spare_.back());
-      spare_.pop_back();
-    }
-    changed_.notify_all();
-    return true;
-  }
-  void end(std::exception_ptr error) {
-    const std::lock_guard guard{mutex_};
-    ended_ = true;
-    error_ = std::move(error);
-    changed_.notify_all();
-  }
-  // For the other one. False: that was all.
-  bool pop(EntryBlock& block) {
-    std::unique_lock guard{mutex_};
-    block.heads.clear();
-    block.bytes.clear();
-    if (block.bytes.capacity() != 0) spare_.push_back(std::exchange(block, {}));
-    changed_.wait(guard, [&] { return !full_.empty() || ended_; });
-    if (full_.empty()) {
-      if (error_) std::rethrow_exception(error_);
-      return false;
-    }
-    block = std::move(full_.front());
-    full_.pop_front();
-    changed_.notify_all();
-    return true;
-  }
-  void give_up() {
-    const std::lock_guard guard{mutex_};
-    given_up_ = true;
-    changed_.notify_all();
-  }
-
- private:
-  static constexpr std::size_t most = 8;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<EntryBlock> full_;
-  std::vector<EntryBlock> spare_;
-  bool ended_ = false;
-  bool given_up_ = false;
-  std::exception_ptr error_;
-};
-
-struct GivenUp {};
 
 }  // namespace
-
-void fold_state_ahead(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes,
-                      EntryVisitor visit) {
-  constexpr std::size_t block_bytes = 128 * 1024;
-  EntryQueue queue;
-  std::jthread reader;
-  try {
-    reader = std::jthread{[&] {
-      try {
-        EntryBlock block;
-        fold_state(source, state, merge_bytes, [&](KeyGroup group, std::string_view key, std::string_view value) {
-          block.heads.push_back(
-              {group, static_cast<std::uint32_t>(key.size()), static_cast<std::uint32_t>(value.size())});
-          block.bytes.append(key).append(value);
-          if (block.bytes.size() + block.heads.size() * sizeof(EntryBlock::Head) >= block_bytes && !queue.push(block))
-            throw GivenUp{};
-        });
-        static_cast<void>(queue.push(block));
-        queue.end(nullptr);
-      } catch (const GivenUp&) {
-      } catch (...) {
-        queue.end(std::current_exception());
-      }
-    }};
-  } catch (const std::system_error&) {  // no thread to be had
-    return fold_state(source, state, merge_bytes, visit);
-  }
-  try {
-    for (EntryBlock block; queue.pop(block);) {
-      std::string_view rest = block.bytes;
-      for (const EntryBlock::Head& head : block.heads) {
-        visit(head.group, rest.substr(0, head.key_size), rest.substr(head.key_size, head.value_size));
-        rest.remove_prefix(std::size_t{head.key_size} + head.value_size);
-      }
-    }
-  } catch (...) {
-    queue.give_up();
-    throw;
-  }
-}
 
 SnapshotFile verify_snapshot(Fs& fs, const std::string& path, std::uint64_t number, const CheckpointId& id,
                              const CheckpointChecks& checks, unsigned threads) {
@@ -474,11 +392,21 @@ SnapshotFile verify_snapshot(Fs& fs, const std::string& path, std::uint64_t numb
   for (const NamedState& state : snapshot.head.states) {
     if (!reader.next() || reader.type() != FrameType::state) reader.fail("a state is missing");
     if (reader.take_sized() != state.name) reader.fail("it is another state");
+    snapshot.records.push_back(reader.offset());
   }
   if (!reader.next() || reader.type() != FrameType::end) reader.fail("the end is missing");
-  for (std::size_t i = 0; i < snapshot.head.states.size(); ++i)
-    snapshot.entries.push_back(reader.take_number<std::uint64_t>());
-  if (!reader.at_end() || reader.next()) reader.fail("something follows the end");
+  const std::uint64_t end = reader.offset();
+  snapshot.states = decode_snapshot_end(snapshot.head, reader.take_rest());
+  for (std::size_t i = 0; i < snapshot.states.size(); ++i) {
+    // That the groups are where it says is seen when they are read.
+    const std::uint64_t next = i + 1 < snapshot.records.size() ? snapshot.records[i + 1] : end;
+    const std::uint64_t bytes = snapshot.states[i].groups.back();
+    const std::uint64_t full = (bytes - 1) / max_frame_payload;
+    if (snapshot.records[i] + full * frame_bytes(max_frame_payload) + frame_bytes(bytes - full * max_frame_payload) !=
+        next)
+      fail_damaged(path, end, "a state has another size than the end says");
+  }
+  if (reader.next()) reader.fail("something follows the end");
   return snapshot;
 }
 
@@ -539,25 +467,30 @@ SnapshotFile write_snapshot(const FoldSource& source, const FoldIndex& index, co
     for (const NamedState& named : head.states) {
       const auto state = std::find_if(index.states.begin(), index.states.end(),
                                       [&](const FoldIndex::State& s) { return s.state == named; });
-      std::uint64_t entries = 0;
+      snapshot.records.push_back(snapshot.size + buffer.size());
+      SnapshotState& wrote = snapshot.states.emplace_back();
       put_number(named.name.size(), 4);
       payload += named.name;
+      std::array<std::uint64_t, key_groups> sizes{};
       if (state != index.states.end()) {
-        fold_state(source, *state, merge_bytes, [&](KeyGroup group, std::string_view key, std::string_view value) {
+        fold_state(source, *state, merge_bytes, {}, [&](KeyGroup group, std::string_view key, std::string_view value) {
           payload.push_back(1);
           payload.push_back(static_cast<char>(group));
           put_number(key.size(), 4);
           payload += key;
           put_number(value.size(), 4);
           payload += value;
-          ++entries;
+          ++wrote.entries;
+          sizes[group] += 10 + key.size() + value.size();
           if (payload.size() > max_frame_payload) put_frames(FrameType::state, false);
         });
       }
       put_frames(FrameType::state, true);
-      snapshot.entries.push_back(entries);
+      wrote.groups[0] = state_head_bytes(named.name);
+      for (std::size_t group = 0; group < key_groups; ++group)
+        wrote.groups[group + 1] = wrote.groups[group] + sizes[group];
     }
-    for (const std::uint64_t entries : snapshot.entries) put_number(entries, 8);
+    payload = encode_snapshot_end(snapshot.states);
     put_frames(FrameType::end, true);
     write_out();
     file->sync();

@@ -20,7 +20,8 @@ struct SnapshotFile {
   std::string path;
   std::uint64_t size = 0;
   SnapshotHead head;
-  SnapshotEnd entries;  // of each state
+  SnapshotEnd states;
+  std::vector<std::uint64_t> records;  // of the states: where they begin
 };
 
 /// What is to be folded.
@@ -33,17 +34,21 @@ struct FoldSource {
   [[nodiscard]] RecordReader log_reader() const { return {*fs, log, checks}; }
   /// The records of the snapshot.
   [[nodiscard]] RecordReader snapshot_reader() const { return {*fs, {snapshot_extent()}, checks}; }
-  [[nodiscard]] Extent snapshot_extent() const;
+  /// From the frame there to the end.
+  [[nodiscard]] Extent snapshot_extent(std::uint64_t from = file_header_bytes) const;
 };
 
 /// What there is to fold: made by reading the log once.
 struct FoldIndex {
+  struct Group {
+    std::uint64_t changes = 0;  // in the log
+    std::uint64_t bytes = 0;    // of their keys and values
+  };
   struct State {
     NamedState state;
     std::optional<std::size_t> in_snapshot;  // its place there
     std::uint64_t from = 0;                  // changes in earlier records of the log belong to a state that was dropped
-    std::uint64_t changes = 0;               // in the log
-    std::array<std::uint64_t, 256> bytes{};  // of changes, for each group
+    std::array<Group, key_groups> groups{};
   };
   std::vector<State> states;  // by name
   std::uint64_t commits = 0;
@@ -53,12 +58,20 @@ struct FoldIndex {
 
 using EntryVisitor = FunctionRef<void(KeyGroup, std::string_view, std::string_view)>;
 
-/// Gives every entry of a state, by group and key. Memory: `merge_bytes` of changes, if no group has more.
-void fold_state(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes, EntryVisitor visit);
+/// The groups from `first` to the one before `end`.
+struct Groups {
+  unsigned first = 0;
+  unsigned end = key_groups;
+};
 
-/// The same, read by another thread than the one that calls `visit`, which is this one.
-void fold_state_ahead(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes,
-                      EntryVisitor visit);
+/// Gives every entry of a state that is of these groups, by group and key. Memory: `merge_bytes` of changes, if no group has
+/// more. Threads: any number may read the same source.
+void fold_state(const FoldSource& source, const FoldIndex::State& state, std::size_t merge_bytes, Groups groups,
+                EntryVisitor visit);
+
+/// Calls `task(0)` to `task(count - 1)`, all at the same time if there are threads to be had. Errors: rethrows what the lowest
+/// failing one threw, after all have ended.
+void in_parallel(std::size_t count, FunctionRef<void(std::size_t)> task);
 
 /// Opens a snapshot and reads all of it, with so many threads if it is large. Errors: StateError as for any file that is damaged.
 [[nodiscard]] SnapshotFile verify_snapshot(Fs& fs, const std::string& path, std::uint64_t number,

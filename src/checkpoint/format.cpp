@@ -354,6 +354,15 @@ bool RecordReader::next() {
   return true;
 }
 
+void RecordReader::enter(FrameType type, std::size_t bytes) {
+  if (!next_frame()) fail("a record is missing");
+  if (frame_.type != type || frame_.payload.size() < bytes) fail("it is another record");
+  begun_ = true;
+  head_ = frame_;
+  segment_ = extents_[extent_ - 1].segment;
+  rest_ = frame_.payload.substr(bytes);
+}
+
 void RecordReader::next_of_record() {
   if (frame_.last) fail("a record is shorter than its contents");
   if (!next_frame()) fail("a record without an end");

@@ -168,6 +168,8 @@ class RecordReader {
   /// Goes to the next record, wherever the current one was left. False at the end. A log whose beginning was removed may begin
   /// within a record, which is passed over.
   bool next();
+  /// Instead of the first next(): the first frame is one of a record of this type, of which so many bytes are passed over.
+  void enter(FrameType type, std::size_t bytes);
   [[nodiscard]] FrameType type() const noexcept { return head_.type; }
   [[nodiscard]] std::int64_t stamp() const noexcept { return head_.stamp; }
   /// Where the record begins.

@@ -145,6 +145,43 @@ SnapshotHead decode_snapshot_head(std::string_view bytes) {
   return head;
 }
 
+// For each state the number of its entries, the number of groups that have any, and of each its number and the bytes it takes.
+std::string encode_snapshot_end(const SnapshotEnd& end) {
+  std::string bytes;
+  Encoder to{bytes};
+  for (const SnapshotState& state : end) {
+    to.fixed(state.entries);
+    std::uint16_t groups = 0;
+    for (std::size_t group = 0; group < key_groups; ++group) groups += state.groups[group] < state.groups[group + 1];
+    to.fixed(groups);
+    for (std::size_t group = 0; group < key_groups; ++group) {
+      if (state.groups[group] == state.groups[group + 1]) continue;
+      to.fixed(static_cast<std::uint8_t>(group));
+      to.fixed(state.groups[group + 1] - state.groups[group]);
+    }
+  }
+  return bytes;
+}
+
+SnapshotEnd decode_snapshot_end(const SnapshotHead& head, std::string_view bytes) {
+  Decoder from = decoder_of(bytes);
+  SnapshotEnd end;
+  for (const NamedState& named : head.states) {
+    SnapshotState& state = end.emplace_back();
+    state.entries = from.fixed<std::uint64_t>("a number of entries");
+    std::array<std::uint64_t, key_groups> sizes{};
+    for (auto groups = from.fixed<std::uint16_t>("a number of groups"); groups > 0; --groups) {
+      const auto group = from.fixed<std::uint8_t>("a group");
+      sizes[group] = from.fixed<std::uint64_t>("the size of a group");
+    }
+    state.groups[0] = state_head_bytes(named.name);
+    for (std::size_t group = 0; group < key_groups; ++group)
+      state.groups[group + 1] = state.groups[group] + sizes[group];
+  }
+  from.expect_end();
+  return end;
+}
+
 std::string commit_head(std::uint32_t plan_chain, std::size_t states) {
   std::string bytes;
   Encoder to{bytes};

@@ -2,6 +2,7 @@
 // states are as StateChanges writes them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "checkpoint/segment_log.hpp"
+#include "tidemill/batch/partitioner.hpp"
 
 namespace tidemill::detail {
 
@@ -42,8 +44,13 @@ struct SnapshotHead {
   std::vector<NamedState> states;  // in the order of their records
 };
 
-/// How many entries the states of a snapshot have, in its last record.
-using SnapshotEnd = std::vector<std::uint64_t>;
+/// What the last record of a snapshot says of a state.
+struct SnapshotState {
+  std::uint64_t entries = 0;
+  /// Where the entries of each group begin within the record of the state, and where those of the last one end.
+  std::array<std::uint64_t, key_groups + 1> groups{};
+};
+using SnapshotEnd = std::vector<SnapshotState>;  // in the order of their records
 
 // Errors when reading: StateError "malformed_data".
 [[nodiscard]] std::string encode_run(const NumberedRun& run);
@@ -52,6 +59,11 @@ using SnapshotEnd = std::vector<std::uint64_t>;
 [[nodiscard]] PlanRecord decode_plan(std::int64_t stamp, std::string_view bytes);
 [[nodiscard]] std::string encode_snapshot_head(const SnapshotHead& head);
 [[nodiscard]] SnapshotHead decode_snapshot_head(std::string_view bytes);
+[[nodiscard]] std::string encode_snapshot_end(const SnapshotEnd& end);
+[[nodiscard]] SnapshotEnd decode_snapshot_end(const SnapshotHead& head, std::string_view bytes);
+
+/// Before the entries, the record of a state of a snapshot has the size of its name and the name.
+[[nodiscard]] inline std::uint64_t state_head_bytes(std::string_view name) noexcept { return 4 + name.size(); }
 
 // A commit is: u32 checksum of the plan, u32 number of states, then for each u32 size of the name, name, u64 size, entries.
 

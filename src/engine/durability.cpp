@@ -81,9 +81,12 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
     if (resumed.last_committed) {
       for (const GraphState& state : states_) {
         state.state->restoring(store_->expected_entries(state.name));
-        store_->for_each_entry(state.name, [&](KeyGroup group, std::string_view key, std::string_view value) {
-          state.state->restore(group, key, value);
-        });
+        store_->for_each_entry(
+            state.name,
+            [&](KeyGroup group, std::string_view key, std::string_view value) {
+              state.state->restore(group, key, value);
+            },
+            state.state->restore_parts());
         state.state->restored(*resumed.last_committed);
       }
     }

@@ -1,9 +1,12 @@
 // Every kind of file of a checkpoint, damaged in every way: what is given back is exact, or the checkpoint is refused and
 // nothing is touched. Rows F30 to F36 of the table in docs/checkpoint-format.md.
+#include <span>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "checkpoint/harness.hpp"
+#include "tidemill/core/crc32c.hpp"
 
 namespace {
 
@@ -104,6 +107,49 @@ void expect_no_wrong_answer(std::string_view kinds) {
 TEST(CorruptionSweep, OneFlippedBitAnywhereInThePlanLog) { expect_no_wrong_answer("plan"); }
 TEST(CorruptionSweep, OneFlippedBitAnywhereInTheCommitLog) { expect_no_wrong_answer("commit"); }
 TEST(CorruptionSweep, OneFlippedBitAnywhereInASnapshotOrTheHead) { expect_no_wrong_answer("snapshot META"); }
+
+// The end of a snapshot says where the groups of each state are. A checksum keeps that whole; here it is wrong all the same.
+TEST(CorruptionSweep, AnEndOfASnapshotThatIsWrongUnderARightChecksum) {
+  const Left left{12};
+  int exact = 0;
+  int refused = 0;
+  for (const std::string& file : left.disk->files()) {
+    if (kind_of(file) != "snapshot") continue;
+    const std::string good = left.disk->contents(file);
+    const auto number_at = [&](std::size_t at) {
+      std::uint32_t number = 0;
+      for (std::size_t i = 4; i > 0; --i) number = number << 8 | static_cast<unsigned char>(good[at + i - 1]);
+      return number;
+    };
+    std::size_t end = 64;  // of the file's frames, the last
+    std::size_t size = 0;
+    for (std::size_t at = end; at < good.size(); at += size) {
+      end = at;
+      size = (24 + number_at(at + 16) + 1 + 7) / 8 * 8;
+    }
+    for (std::size_t at = 0; at < number_at(end + 16); ++at) {
+      for (int bit = 0; bit < 8; ++bit) {
+        const auto disk = left.disk->copy(1);
+        std::string bad = good;
+        bad[end + 24 + at] = static_cast<char>(bad[end + 24 + at] ^ (1 << bit));
+        const std::uint32_t checksum = tidemill::crc32c(std::as_bytes(std::span{bad}.subspan(end + 4, size - 4)));
+        for (std::size_t i = 0; i < 4; ++i) bad[end + i] = static_cast<char>(checksum >> (8 * i));
+        disk->set_contents(file, bad);
+        try {
+          CheckpointStore store{left.program.directory, small_options(disk)};
+          Program::Truth truth = left.program.truth;
+          Program::compare(store, truth, 0);
+          ++exact;
+        } catch (const StateError& error) {
+          ASSERT_EQ(error.code(), "checkpoint_damaged") << file << ", byte " << at << ", bit " << bit;
+          ++refused;
+        }
+      }
+    }
+  }
+  EXPECT_GT(exact, 0);
+  EXPECT_GT(refused, 0);
+}
 
 TEST(CorruptionSweep, EveryFileTruncatedAtEveryLength) {
   const Left left{12};

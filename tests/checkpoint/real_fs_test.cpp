@@ -1,4 +1,5 @@
 // The store on the file system of the machine: locks between processes, a full disk, directories that cannot be written.
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -81,12 +82,13 @@ TEST_F(RealCheckpoint, ThreadsMakeSnapshotsWhileBatchesGoOn) {
   EXPECT_EQ(states_in(store), expected);
 }
 
-// Large enough for several threads to verify it and for one to read ahead.
+// Large enough for several threads to verify and to read it.
 TEST_F(RealCheckpoint, ALargeStateComesBackAndDamageAnywhereInItIsFound) {
   CheckpointOptions threaded = options();
   threaded.writer = CheckpointOptions::Writer::background;
   threaded.commit_segment_bytes = 1024 * 1024;
   threaded.merge_bytes = 64 * 1024 * 1024;
+  threaded.snapshot_min_log_bytes = 1024 * 1024 * 1024;  // none but the one that is asked for
   constexpr unsigned entries = 30'000;
   const std::string value(100, 'v');
   const auto key = [](unsigned i) { return "key " + std::to_string(i); };
@@ -112,33 +114,44 @@ TEST_F(RealCheckpoint, ALargeStateComesBackAndDamageAnywhereInItIsFound) {
     commits[0].changes.put(8, key(8), std::string{"new"});
     store.commit(time_at(2), std::move(commits));
   }
-  const auto read = [&](const auto& see) {
+  const auto read = [&](std::size_t parts, const auto& see) {
     CheckpointStore store{directory_, threaded};
     EXPECT_EQ(store.expected_entries("counts"), std::uint64_t{store.warnings().empty() ? entries : entries + 2U});
-    store.for_each_entry("counts", see);
+    store.for_each_entry("counts", see, parts);
     return store.warnings().size();
   };
-  const auto expect_all = [&](std::size_t warnings) {
+  struct Seen {
+    KeyGroup last = 0;
     unsigned right = 0;
     unsigned wrong = 0;
-    KeyGroup last = 0;
-    EXPECT_EQ(read([&](KeyGroup group, std::string_view k, std::string_view v) {
-                const auto expected = tidemill::decode<std::string>(k) == key(8) ? "new" : value;
-                const bool good = group >= last && tidemill::decode<std::string>(v) == expected;
-                ++(good ? right : wrong);
-                last = group;
-              }),
-              warnings);
-    EXPECT_EQ(right, entries - 1);
-    EXPECT_EQ(wrong, 0U);
   };
-  expect_all(0);
+  const auto expect_all = [&](std::size_t warnings, std::size_t parts = 1) {
+    std::vector<Seen> seen(parts);  // one thread at a time sees a part
+    EXPECT_EQ(read(parts,
+                   [&](KeyGroup group, std::string_view k, std::string_view v) {
+                     Seen& part = seen[(group * parts) >> 8];
+                     const auto expected = tidemill::decode<std::string>(k) == key(8) ? "new" : value;
+                     const bool good = group >= part.last && tidemill::decode<std::string>(v) == expected;
+                     ++(good ? part.right : part.wrong);
+                     part.last = group;
+                   }),
+              warnings);
+    Seen all;
+    for (const Seen& part : seen) {
+      all.right += part.right;
+      all.wrong += part.wrong;
+    }
+    EXPECT_EQ(all.right, entries - 1);
+    EXPECT_EQ(all.wrong, 0U);
+  };
+  for (const std::size_t parts : {1, 2, 3, 100, 256}) expect_all(0, parts);
   // Whoever is given the entries may stop at any time.
   for (const int most : {0, 1, 15'000}) {
-    int left = most;
-    EXPECT_THROW(read([&](auto&&...) {
-                   if (left-- == 0) throw std::runtime_error{"enough"};
-                 }),
+    std::atomic<int> left = most;
+    EXPECT_THROW(read(3,
+                      [&](auto&&...) {
+                        if (left-- == 0) throw std::runtime_error{"enough"};
+                      }),
                  std::runtime_error);
   }
   // A flipped bit in any part: the log, which is whole, makes up for it.
@@ -152,7 +165,7 @@ TEST_F(RealCheckpoint, ALargeStateComesBackAndDamageAnywhereInItIsFound) {
     file.seekp(at);
     file.put(static_cast<char>(byte ^ 4));
     file.close();
-    expect_all(1);
+    expect_all(1, 2);
     std::filesystem::rename(snapshot + ".damaged", snapshot);
     std::fstream again{snapshot, std::ios::in | std::ios::out | std::ios::binary};
     again.seekp(at);

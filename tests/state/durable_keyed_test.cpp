@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -68,7 +69,8 @@ using Store = KeyedStore<std::uint64_t, std::int64_t>;
 using Durable = DurableKeyedStore<std::uint64_t, std::int64_t, SavedTouch::no>;
 
 struct Kept {
-  std::shared_ptr<Store> store = std::make_shared<Store>(2, false);
+  explicit Kept(std::size_t partitions = 2) : store{std::make_shared<Store>(partitions, false)} {}
+  std::shared_ptr<Store> store;
   Durable durable{store, std::make_shared<WorkerPool>("test", 2), "kind", ""};
 };
 
@@ -81,6 +83,47 @@ TEST(DurableKeyedStore, TakesBackMoreKeysThanItWasToldOf) {
   EXPECT_EQ(kept.store->size(), keys);
   for (std::uint64_t key = 0; key < keys; key += 1009) ASSERT_EQ(kept.store->get(key), 1) << key;
   EXPECT_EQ(kept.store->get(keys), std::nullopt);
+}
+
+KeyGroup group_of(std::uint64_t key) { return static_cast<KeyGroup>(Store::Table::tag_of(key) >> 24); }
+
+TEST(DurableKeyedStore, PartsAreTakenBackByAsManyThreads) {
+  constexpr std::uint64_t keys = 20'000;
+  for (const std::size_t partitions : {1, 2, 3, 7, 300}) {
+    Kept kept{partitions};
+    const std::size_t parts = kept.durable.restore_parts();
+    EXPECT_EQ(parts, partitions > 256 ? 1 : partitions);
+    kept.durable.restoring(keys);
+    {
+      std::vector<std::jthread> threads;
+      for (std::size_t part = 0; part < parts; ++part) {
+        threads.emplace_back([&kept, part, parts] {
+          for (std::uint64_t key = 0; key < keys; ++key) {
+            // Some have another hash than when they were written.
+            const auto group = static_cast<KeyGroup>(group_of(key) + (key % 100 == 0 ? 77 : 0));
+            if ((group * parts) >> 8 == part) kept.durable.restore(group, encode(key), encode(std::int64_t{1}));
+          }
+        });
+      }
+    }
+    EXPECT_EQ(kept.store->size(), 0U);
+    kept.durable.restored(Time{});
+    EXPECT_EQ(kept.store->size(), keys);
+    for (std::uint64_t key = 0; key < keys; ++key) ASSERT_EQ(kept.store->get(key), 1) << key;
+  }
+}
+
+TEST(DurableKeyedStore, IsAsItWasUntilAllIsTakenBack) {
+  Kept kept;
+  kept.durable.restoring(2);
+  kept.durable.restore(group_of(1), encode(std::uint64_t{1}), encode(std::int64_t{1}));
+  EXPECT_EQ(kept.store->size(), 0U);
+  EXPECT_THROW(kept.durable.restore(group_of(2), encode(std::uint64_t{2}), "?"), StateError);
+  kept.durable.restoring(1);  // another attempt
+  kept.durable.restore(group_of(1), encode(std::uint64_t{1}), encode(std::int64_t{5}));
+  kept.durable.restored(Time{});
+  EXPECT_EQ(kept.store->size(), 1U);
+  EXPECT_EQ(kept.store->get(1), 5);
 }
 
 TEST(DurableKeyedStore, AKeyThatComesTwiceIsRefused) {

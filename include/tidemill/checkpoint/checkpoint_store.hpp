@@ -167,8 +167,11 @@ class TIDEMILL_API CheckpointStore {
   [[nodiscard]] std::uint64_t expected_entries(std::string_view state) const noexcept;
   /// Calls `visit(group, key, value)` once for every entry of a state after the newest committed batch, by group, then key.
   /// Views last as long as the call. Nothing for a state that is not there.
-  /// Cost: the snapshot and the log since are read once; memory for the changes in that log.
-  void for_each_entry(std::string_view state, FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit);
+  /// In `parts`, at most 256, a large state is visited by several threads at a time: the groups g of a part, those with the same
+  /// (g * parts) >> 8, by one of them, in that order.
+  /// Cost: the snapshot is read once and the log since by each thread; memory for the changes in that log.
+  void for_each_entry(std::string_view state, FunctionRef<void(KeyGroup, std::string_view, std::string_view)> visit,
+                      std::size_t parts = 1);
 
   /// Gives up the batches that are not committed: the next plan may be for their times. What they put out stays, so that this
   /// is for an operator who knows that it was nothing, or too little to matter.

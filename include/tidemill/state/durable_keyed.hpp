@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,28 +49,36 @@ class DurableKeyedStore final : public DurableState {
   void track_changes() override { store_->track_changes(); }
 
   void restoring(std::uint64_t entries) override {
-    store_->while_still([&] {
-      const auto each = static_cast<std::size_t>(entries) / store_->partitions();
-      for (std::size_t p = 0; p < store_->partitions(); ++p) store_->partition(p).table.reserve(each + each / 64);
-    });
+    make_lanes();
+    const auto each = static_cast<std::size_t>(entries) / lanes_.size();
+    for (Lane& lane : lanes_) lane.partition->table.reserve(each + each / 64);
   }
-  void restore(KeyGroup, std::string_view key, std::string_view value) override {
+  [[nodiscard]] std::size_t restore_parts() const override {
+    return store_->partitions() <= detail::key_groups ? store_->partitions() : 1;
+  }
+  void restore(KeyGroup group, std::string_view key, std::string_view value) override {
+    if (lanes_.empty()) make_lanes();
     auto probe = Form::probe(decode<KeyInBytes>(key));
     const std::uint32_t tag = Table::tag_of(probe);
     if constexpr (touch == SavedTouch::yes) {
       auto [last_touch, state] = decode<std::pair<Time, S>>(value);
-      decoded_.push_back({tag, Form::keep(std::move(probe)), std::move(state), last_touch});
+      restore(group, {tag, Form::keep(std::move(probe)), std::move(state), last_touch});
     } else {
-      decoded_.push_back({tag, Form::keep(std::move(probe)), decode<S>(value), Time{}});
+      restore(group, {tag, Form::keep(std::move(probe)), decode<S>(value), Time{}});
     }
-    if (decoded_.size() == most_decoded) insert_decoded();
   }
   void restored(Time last) override {
-    insert_decoded();
-    index_restored();
-    std::vector<Decoded>{}.swap(decoded_);
-    std::vector<std::vector<Restored>>{}.swap(restored_);
-    store_->while_still([&] { store_->restored(last); });
+    if (lanes_.empty()) make_lanes();
+    for (Decoded& stray : strays_) lane_of(stray).add(std::move(stray));
+    std::size_t count = 0;
+    for (const Lane& lane : lanes_) count += lane.restored.size();
+    for_each_partition(*executor_, lanes_.size(), count <= few ? Spread::inline_only : Spread::over_workers,
+                       [&](std::size_t p) { lanes_[p].index(); });
+    std::vector<std::unique_ptr<typename Store::Partition>> partitions;
+    for (Lane& lane : lanes_) partitions.push_back(std::move(lane.partition));
+    std::vector<Decoded>{}.swap(strays_);
+    std::vector<Lane>{}.swap(lanes_);
+    store_->while_still([&] { store_->restored(last, std::move(partitions)); });
   }
 
   void take_changes(StateChanges& to) override {
@@ -87,51 +96,57 @@ class DurableKeyedStore final : public DurableState {
  private:
   using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
   static constexpr std::size_t few = 1024;
-  static constexpr std::size_t most_decoded = 256;
   static constexpr std::size_t most_restored = 512 * 1024;  // of a partition, before they are put into the index
 
-  // Taken from a checkpoint: some on their way into their tables, and those that are there and not in the index yet.
+  // An entry of a checkpoint.
   struct Decoded {
     std::uint32_t tag;
     typename Table::Stored key;
     S state;
     Time last_touch;
   };
+  // One that is in its table, and not in the index yet.
   struct Restored {
     std::uint32_t tag;
     detail::Slot slot;
   };
+  // A partition to be, on lines of the cache of its own, since each may be made by another thread.
+  struct alignas(128) Lane {
+    std::unique_ptr<typename Store::Partition> partition = std::make_unique<typename Store::Partition>();
+    std::vector<Restored> restored;
 
-  void insert_decoded() {
-    restored_.resize(store_->partitions());
-    bool full = false;
-    store_->while_still([&] {
-      for (Decoded& entry : decoded_) {
-        const std::size_t p = detail::partition_of_tag(entry.tag, store_->partitions());
-        Table& table = store_->partition(p).table;
-        const detail::Slot slot = table.restore(std::move(entry.key), std::move(entry.state), entry.last_touch);
-        restored_[p].push_back({entry.tag, slot});
-        full = full || restored_[p].size() >= most_restored;
+    void add(Decoded&& entry) {
+      Table& table = partition->table;
+      restored.push_back({entry.tag, table.restore(std::move(entry.key), std::move(entry.state), entry.last_touch)});
+      if (restored.size() == most_restored) index();
+    }
+    // Many at a time, so that most of those that go into one part of the index do so while that is in the cache.
+    void index() {
+      Table& table = partition->table;
+      table.reserve(table.size());  // it is filled from one end: growing meanwhile, it would crowd there
+      for (const Restored& entry : by_rank(restored)) {
+        if (!table.index_restored(entry.tag, entry.slot)) detail::throw_key_restored_twice();
       }
-    });
-    decoded_.clear();
-    if (full) index_restored();
+      restored.clear();
+    }
+  };
+
+  void make_lanes() {
+    strays_.clear();
+    lanes_ = std::vector<Lane>(store_->partitions());
   }
-  // Many at a time, so that most of those that go into one part of the index do so while that is in the cache.
-  void index_restored() {
-    store_->while_still([&] {
-      std::size_t count = 0;
-      for (const std::vector<Restored>& restored : restored_) count += restored.size();
-      for_each_partition(
-          *executor_, restored_.size(), count <= few ? Spread::inline_only : Spread::over_workers, [&](std::size_t p) {
-            Table& table = store_->partition(p).table;
-            table.reserve(table.size());  // it is filled from one end: growing meanwhile, it would crowd there
-            for (const Restored& entry : by_rank(restored_[p])) {
-              if (!table.index_restored(entry.tag, entry.slot)) detail::throw_key_restored_twice();
-            }
-            restored_[p].clear();
-          });
-    });
+  [[nodiscard]] Lane& lane_of(const Decoded& entry) {
+    return lanes_[detail::partition_of_tag(entry.tag, lanes_.size())];
+  }
+  void restore(KeyGroup group, Decoded&& entry) {
+    // A key that has another hash now than when it was written may be of a partition that another thread restores.
+    const auto partition = [&](std::uint32_t tag) { return detail::partition_of_tag(tag, lanes_.size()); };
+    if (restore_parts() > 1 && partition(entry.tag) != partition(std::uint32_t{group} << 24)) {
+      const std::lock_guard guard{strays_mutex_};
+      strays_.push_back(std::move(entry));
+    } else {
+      lane_of(entry).add(std::move(entry));
+    }
   }
   // By the leading bits of the rank.
   [[nodiscard]] static std::vector<Restored> by_rank(const std::vector<Restored>& entries) {
@@ -178,8 +193,9 @@ class DurableKeyedStore final : public DurableState {
   std::shared_ptr<Store> store_;        // shared with the operator
   std::shared_ptr<Executor> executor_;  // shared with the context
   StateSchema schema_;
-  std::vector<Decoded> decoded_;
-  std::vector<std::vector<Restored>> restored_;  // of each partition
+  std::vector<Lane> lanes_;      // of the partitions, while they are restored
+  std::mutex strays_mutex_;      // guards what follows
+  std::vector<Decoded> strays_;  // not of the group under which they were given
 };
 
 }  // namespace tidemill

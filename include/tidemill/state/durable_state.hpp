@@ -213,7 +213,7 @@ class TIDEMILL_API StateChanges {
 };
 
 /// A state that a checkpoint keeps.
-/// Threads: all members are called by the thread that drives the context, between batches.
+/// Threads: all members are called by the thread that drives the context, between batches, but for `restore`.
 class TIDEMILL_API DurableState {
  public:
   virtual ~DurableState();
@@ -227,6 +227,9 @@ class TIDEMILL_API DurableState {
   /// Before the first batch of a run that continues another: `restoring`, with about how many entries there are; one call of
   /// `restore` for every entry, in any order; then `restored`.
   virtual void restoring(std::uint64_t entries);
+  /// Into how many parts, 1 to 256, the entries may be divided, of which each may be restored by another thread at the same time:
+  /// the groups g with the same (g * parts) >> 8 are a part.
+  [[nodiscard]] virtual std::size_t restore_parts() const;
   /// Errors: StateError when the bytes are not what `schema` says.
   virtual void restore(KeyGroup group, std::string_view key, std::string_view value) = 0;
   /// All entries have been given: they are the state after the batch of `last`. Errors: as `restore`.

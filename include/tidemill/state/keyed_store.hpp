@@ -274,12 +274,13 @@ class KeyedStore {
 
   /// From now on changes are remembered, for `Partition::for_each_change`.
   void track_changes() noexcept { tracked_ = true; }
-  /// The state is what was restored into the tables: that of the batch of `last`.
-  void restored(Time last) {
+  /// The state is what was restored into these partitions, as many as there are: that of the batch of `last`.
+  void restored(Time last, std::vector<std::unique_ptr<Partition>> partitions) {
     if (timed_) {
-      for (const auto& partition : partitions_) partition->set_timers();
+      for (const auto& partition : partitions) partition->set_timers();
     }
     current_ = std::make_shared<Version>(last);
+    partitions_.swap(partitions);
   }
 
   // ---- for the host, at any time ----------------------------------------------------------------------------------------------
