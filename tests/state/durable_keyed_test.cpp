@@ -2,6 +2,8 @@
 #include "tidemill/state/durable_keyed.hpp"
 
 #include <cstdint>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -73,6 +75,105 @@ struct Kept {
   std::shared_ptr<Store> store;
   Durable durable{store, std::make_shared<WorkerPool>("test", 2), "kind", ""};
 };
+
+// What a step changes, as a function of the table of the only partition.
+class Changing {
+ public:
+  Changing() { durable_.track_changes(); }
+
+  template <class Work>
+  void step(int t, Work&& work) {
+    store_->step(Time{Duration{t}}, [&] { work(store_->partition(0).table); });
+  }
+  static void put(Store::Table& table, std::uint64_t key, std::int64_t state) {
+    const std::uint32_t tag = Store::Table::tag_of(key);
+    if (const auto place = table.find(tag, key)) return table.assign(place, std::move(state));
+    table.insert(tag, std::move(key), std::move(state));
+  }
+  static void remove(Store::Table& table, std::uint64_t key) {
+    table.remove(table.find(Store::Table::tag_of(key), key));
+  }
+  // "1=10 2=20 -3", in the order in which they stand.
+  std::string take() {
+    StateChanges changes;
+    durable_.take_changes(changes);
+    std::string text;
+    const std::string bytes = changes.bytes();
+    for (std::string_view rest = bytes; !rest.empty();) {
+      const bool put = rest[0] == 1;
+      const auto number = [&](std::size_t at) { return std::to_string(decode<std::int64_t>(rest.substr(at, 8))); };
+      text += (text.empty() ? "" : " ") + (put ? number(6) + "=" + number(18) : "-" + number(6));
+      rest.remove_prefix(put ? 26 : 14);
+    }
+    return text;
+  }
+
+ private:
+  std::shared_ptr<Store> store_ = std::make_shared<Store>(1, false);
+  Durable durable_{store_, std::make_shared<WorkerPool>("test", 1), "kind", ""};
+};
+
+TEST(DurableKeyedStore, ChangesFollowOneAnotherAcrossBatches) {
+  Changing state;
+  state.step(1, [](auto& table) {
+    for (std::uint64_t key = 1; key <= 3; ++key) Changing::put(table, key, 10);
+  });
+  state.step(2, [](auto& table) { Changing::remove(table, 2); });
+  state.step(3, [](auto& table) { Changing::put(table, 2, 20); });
+  EXPECT_EQ(state.take(), "1=10 2=10 3=10 -2 2=20");
+  EXPECT_EQ(state.take(), "");
+  state.step(4, [](auto& table) { Changing::put(table, 1, 30); });
+  EXPECT_EQ(state.take(), "1=30");
+}
+
+TEST(DurableKeyedStore, AKeyThatABatchChangesAgainAndAgainIsWrittenOnce) {
+  Changing state;
+  state.step(1, [](auto& table) {
+    Changing::put(table, 7, 7);
+    for (std::int64_t i = 0; i < 1000; ++i) {
+      for (std::uint64_t key = 1; key <= 3; ++key) Changing::put(table, key, i);
+      const auto place = table.find(Store::Table::tag_of(4), 4);
+      if (place && table.exists(place)) {
+        Changing::remove(table, 4);
+      } else {
+        Changing::put(table, 4, i);
+      }
+    }
+  });
+  EXPECT_EQ(state.take(), "7=7 1=999 2=999 3=999 -4");
+  state.step(2, [](auto& table) { Changing::put(table, 7, 8); });
+  EXPECT_EQ(state.take(), "7=8") << "the next batch begins anew";
+}
+
+TEST(DurableKeyedStore, AStateThatIsEditedInPlaceIsWrittenAsItIsAtTheEnd) {
+  Changing state;
+  state.step(1, [](auto& table) {
+    for (std::uint64_t key = 0; key < 200; ++key) Changing::put(table, key, 1);
+    const auto place = table.find(Store::Table::tag_of(0), 0);
+    ASSERT_TRUE(table.is_saved(place));
+    const_cast<std::int64_t&>(table.state(place)) = 2;
+    table.edited(place);
+  });
+  const std::string changes = state.take();
+  EXPECT_THAT(changes, ::testing::StartsWith("0=1 1=1 ")) << "few repetitions are cheaper than a second pass";
+  EXPECT_THAT(changes, ::testing::EndsWith(" 199=1 0=2"));
+}
+
+TEST(DurableKeyedStore, ABatchThatFailsLeavesTheChangesBeforeItAndNoOthers) {
+  Changing state;
+  state.step(1, [](auto& table) { Changing::put(table, 1, 1); });
+  for (const int repetitions : {1, 1000}) {
+    EXPECT_THROW(state.step(2,
+                            [&](auto& table) {
+                              for (int i = 0; i < repetitions; ++i) {
+                                for (std::uint64_t key = 0; key < 100; ++key) Changing::put(table, key, 2);
+                              }
+                              throw std::runtime_error{"boom"};
+                            }),
+                 std::runtime_error);
+  }
+  EXPECT_EQ(state.take(), "1=1");
+}
 
 // More than are put into the index at a time, without a word about how many will come.
 TEST(DurableKeyedStore, TakesBackMoreKeysThanItWasToldOf) {

@@ -1,6 +1,7 @@
 // A KeyedStore in a checkpoint: an entry a key, of which only those are written that a batch changed.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -27,7 +28,7 @@ namespace detail {
 /// Whether an entry has the time of the last touch in it; a state with timeouts needs that.
 enum class SavedTouch { no, yes };
 
-/// Threads: as DurableState; taking changes spreads the encoding over the executor when there are many.
+/// Threads: as DurableState; changes are encoded by the threads that make them.
 template <Encodable K, StateValue S, SavedTouch touch>
   requires Encodable<S> && std::copy_constructible<K>
 class DurableKeyedStore final : public DurableState {
@@ -46,7 +47,9 @@ class DurableKeyedStore final : public DurableState {
   }
 
   [[nodiscard]] StateSchema schema() const override { return schema_; }
-  void track_changes() override { store_->track_changes(); }
+  void track_changes() override {
+    store_->while_still([&] { record(); });
+  }
 
   void restoring(std::uint64_t entries) override {
     make_lanes();
@@ -78,18 +81,18 @@ class DurableKeyedStore final : public DurableState {
     for (Lane& lane : lanes_) partitions.push_back(std::move(lane.partition));
     std::vector<Decoded>{}.swap(strays_);
     std::vector<Lane>{}.swap(lanes_);
-    store_->while_still([&] { store_->restored(last, std::move(partitions)); });
+    store_->while_still([&] {
+      store_->restored(last, std::move(partitions));
+      if (!recorders_.empty()) record();  // the tables are others
+    });
   }
 
   void take_changes(StateChanges& to) override {
     store_->while_still([&] {
-      std::size_t changes = 0;
-      for (std::size_t p = 0; p < store_->partitions(); ++p) changes += store_->partition(p).count_changes();
-      if (changes == 0) return;
-      const std::span<StateChanges> parts = to.split(store_->partitions());
-      for_each_partition(*executor_, parts.size(), changes <= few ? Spread::inline_only : Spread::over_workers,
-                         [&](std::size_t p) { encode(store_->partition(p), parts[p]); });
-      for (std::size_t p = 0; p < parts.size(); ++p) store_->partition(p).forget_changes();
+      if (std::all_of(recorders_.begin(), recorders_.end(), [](const Recorder* one) { return one->changes().empty(); }))
+        return;
+      const std::span<StateChanges> parts = to.split(recorders_.size());
+      for (std::size_t p = 0; p < parts.size(); ++p) recorders_[p]->exchange(parts[p]);
     });
   }
 
@@ -97,6 +100,68 @@ class DurableKeyedStore final : public DurableState {
   using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
   static constexpr std::size_t few = 1024;
   static constexpr std::size_t most_restored = 512 * 1024;  // of a partition, before they are put into the index
+
+  // What the batches changed in one partition. A change is appended when it is made, also when it is not the first of its key;
+  // but where that takes much room, the batch appends every key once, at its end.
+  class Recorder final : public Table::Recorder {
+   public:
+    explicit Recorder(const Table& table) noexcept : table_{table} {}
+
+    void begin_batch() noexcept override {
+      before_ = changes_.size();
+      repeated_ = 0;
+      at_end_ = false;
+    }
+    void write(std::span<const typename Table::Noted> noted) override {
+      if (at_end_) return;
+      for (const auto& [place, again] : noted) {
+        const std::size_t size = changes_.size();
+        append(place);
+        if (again) repeated_ += changes_.size() - size;
+      }
+      if (repeated_ <= (changes_.size() - before_) / 8) return;
+      changes_.cut(before_);
+      at_end_ = true;
+    }
+    void end_batch() override {
+      if (at_end_) table_.for_each_changed([this](auto place) { append(place); });
+    }
+    void roll_back() noexcept override { changes_.cut(before_); }
+
+    [[nodiscard]] const StateChanges& changes() const noexcept { return changes_; }
+    /// Takes memory for the next changes. Pre: `taker` is empty.
+    void exchange(StateChanges& taker) noexcept { std::swap(changes_, taker); }
+
+   private:
+    TIDEMILL_INLINE void append(typename Table::Place place) {
+      const typename Table::Probe& key = table_.probe(place);
+      const auto group = static_cast<KeyGroup>(Table::tag_of(key) >> 24);
+      if (!table_.exists(place)) {
+        changes_.erase(group, Form::view(key));
+      } else if constexpr (touch == SavedTouch::yes) {
+        changes_.put(group, Form::view(key), table_.last_touch(place), table_.state(place));
+      } else {
+        changes_.put(group, Form::view(key), table_.state(place));
+      }
+    }
+
+    const Table& table_;
+    StateChanges changes_;
+    std::size_t before_ = 0;    // size when the batch began
+    std::size_t repeated_ = 0;  // bytes of keys that the batch had changed before
+    bool at_end_ = false;
+  };
+
+  // From now on every table has somebody who writes down its changes.
+  void record() {
+    recorders_.clear();
+    for (std::size_t p = 0; p < store_->partitions(); ++p) {
+      Table& table = store_->partition(p).table;
+      auto recorder = std::make_unique<Recorder>(table);
+      recorders_.push_back(recorder.get());
+      table.record_with(std::move(recorder));
+    }
+  }
 
   // An entry of a checkpoint.
   struct Decoded {
@@ -168,34 +233,13 @@ class DurableKeyedStore final : public DurableState {
       return codec_layout<S>();
     }
   }
-  static void encode(const typename Store::Partition& partition, StateChanges& to) {
-    const Table& table = partition.table;
-    const auto group_of = [](const typename Table::Probe& key) {
-      return static_cast<KeyGroup>(Table::tag_of(key) >> 24);
-    };
-    const std::size_t changes = partition.count_changes();
-    if constexpr (touch == SavedTouch::yes) {
-      to.reserve<KeyInBytes, Time, S>(changes);
-    } else {
-      to.reserve<KeyInBytes, S>(changes);
-    }
-    partition.for_each_change([&](const typename Table::Probe& key) { to.erase(group_of(key), Form::view(key)); },
-                              [&](auto place) {
-                                const auto& key = table.probe(place);
-                                if constexpr (touch == SavedTouch::yes) {
-                                  to.put(group_of(key), Form::view(key), table.last_touch(place), table.state(place));
-                                } else {
-                                  to.put(group_of(key), Form::view(key), table.state(place));
-                                }
-                              });
-  }
-
   std::shared_ptr<Store> store_;        // shared with the operator
   std::shared_ptr<Executor> executor_;  // shared with the context
   StateSchema schema_;
-  std::vector<Lane> lanes_;      // of the partitions, while they are restored
-  std::mutex strays_mutex_;      // guards what follows
-  std::vector<Decoded> strays_;  // not of the group under which they were given
+  std::vector<Recorder*> recorders_;  // of the partitions, once there is a checkpoint
+  std::vector<Lane> lanes_;           // of the partitions, while they are restored
+  std::mutex strays_mutex_;           // guards what follows
+  std::vector<Decoded> strays_;       // not of the group under which they were given
 };
 
 }  // namespace tidemill

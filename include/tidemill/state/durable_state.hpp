@@ -114,15 +114,6 @@ class TIDEMILL_API StateChanges {
     sized(key);
     end_entry();
   }
-  /// Room for so many `put` of this key and these parts, if their size is always the same.
-  template <Encodable K, Encodable... Parts>
-    requires(sizeof...(Parts) > 0)
-  void reserve(std::size_t entries) {
-    if constexpr (detail::CopiedToBytes<K> && (detail::CopiedToBytes<Parts> && ...)) {
-      Bytes& out = last();
-      out.reserve(out.size() + entries * (put_overhead + sizeof(K) + (sizeof(Parts) + ...)));
-    }
-  }
   void append(const StateChanges& others) {
     others.for_each_piece(
         [this](std::string_view piece) { std::memcpy(extend(piece.size()), piece.data(), piece.size()); });
@@ -135,6 +126,8 @@ class TIDEMILL_API StateChanges {
     used_ = parts;
     return std::span{parts_}.first(parts);
   }
+  /// Leaves the first so many bytes, which end between entries. Pre: not split.
+  void cut(std::size_t size) noexcept { bytes_.resize(size); }
   /// Keeps the memory for the next changes.
   void clear() noexcept {
     bytes_.clear();

@@ -67,7 +67,7 @@ class StorePartition {
     }
   }
 
-  void prepare(typename Table::Keep keep, bool with_timers, bool tracked) {
+  void prepare(typename Table::Keep keep, bool with_timers) {
     if (with_timers) {
       const auto& changes = table.changes();
       for (std::size_t i = 0; i < changes.size(); ++i) {
@@ -76,20 +76,15 @@ class StorePartition {
       }
       expiry_.prepare();
     }
-    if (tracked) track();
     table.prepare(keep);
   }
   [[nodiscard]] Undo commit(typename Table::Keep keep) noexcept {
     expiry_.commit(std::exchange(limit_, Time::min()));
-    tracked_dirty_ = dirty_.size();
-    tracked_erased_ = erased_.size();
     return table.commit(keep);
   }
   void roll_back() noexcept {
     expiry_.roll_back();
     limit_ = Time::min();
-    dirty_.resize(tracked_dirty_);
-    erased_.erase(erased_.begin() + static_cast<std::ptrdiff_t>(tracked_erased_), erased_.end());
     table.roll_back();
   }
 
@@ -104,52 +99,15 @@ class StorePartition {
     expiry_.commit(Time::min());
   }
 
-  // ---- what has changed since `forget_changes` --------------------------------------------------------------------------------
-
-  [[nodiscard]] std::size_t count_changes() const noexcept { return dirty_.size() + erased_.size(); }
-  /// First the keys that went, some of which may have come back; then those that changed and are there.
-  template <class Erased, class Changed>
-  void for_each_change(Erased&& erased, Changed&& changed) const {
-    for (const auto& key : erased_) erased(Form::probe_of(key));
-    constexpr std::size_t ahead = 16;
-    for (std::size_t i = 0; i < dirty_.size(); ++i) {
-      if (i + ahead < dirty_.size()) table.prefetch_slot(dirty_[i + ahead]);
-      if (!table.is_free(dirty_[i])) changed(table.at(dirty_[i]));
-    }
-  }
-  void forget_changes() noexcept {
-    dirty_.clear();
-    erased_.clear();
-    tracked_dirty_ = 0;
-    tracked_erased_ = 0;
-  }
-
   [[nodiscard]] std::size_t allocated_bytes() const noexcept {
-    return table.allocated_bytes() + expiry_.allocated_bytes() + due_.capacity() * sizeof(typename Table::Place) +
-           dirty_.capacity() * sizeof(Slot) + erased_.capacity() * sizeof(typename Table::Stored);
+    return table.allocated_bytes() + expiry_.allocated_bytes() + due_.capacity() * sizeof(typename Table::Place);
   }
 
  private:
-  void track() {
-    const auto& changes = table.changes();
-    for (std::size_t i = 0; i < changes.size(); ++i) dirty_.push_back(changes[i].slot);
-    table.for_each_touch([&](Slot slot) {
-      if (!table.is_saved(table.at(slot))) dirty_.push_back(slot);  // else it is in the list already
-    });
-    table.for_each_removed(
-        [&](const typename Table::Probe& key) { erased_.push_back(Form::keep(typename Table::Probe(key))); });
-  }
-
   Time now_;
   Time limit_ = Time::min();  // of the timeouts of this batch
   ExpiryQueue expiry_;
   std::vector<typename Table::Place> due_;  // room for `expire`
-
-  // Changes that nobody has taken yet; those behind the numbers belong to the batch that runs.
-  std::vector<Slot> dirty_;
-  std::vector<typename Table::Stored> erased_;
-  std::size_t tracked_dirty_ = 0;
-  std::size_t tracked_erased_ = 0;
 };
 
 }  // namespace detail
@@ -222,7 +180,7 @@ class KeyedStore {
         keep = Table::Keep::undo;
         undo.reserve(partitions_.size());
       }
-      for (const auto& partition : partitions_) partition->prepare(keep, timed_, tracked_);
+      for (const auto& partition : partitions_) partition->prepare(keep, timed_);
       next = std::make_shared<Version>(t);
     } catch (...) {
       for (const auto& partition : partitions_) partition->roll_back();
@@ -272,8 +230,6 @@ class KeyedStore {
     for (const Entry& entry : entries) emit(detail::TableKey<K>::view(*entry.key), *entry.state);
   }
 
-  /// From now on changes are remembered, for `Partition::for_each_change`.
-  void track_changes() noexcept { tracked_ = true; }
   /// The state is what was restored into these partitions, as many as there are: that of the batch of `last`.
   void restored(Time last, std::vector<std::unique_ptr<Partition>> partitions) {
     if (timed_) {
@@ -429,7 +385,6 @@ class KeyedStore {
 
   const bool timed_;
   std::vector<std::unique_ptr<Partition>> partitions_;
-  bool tracked_ = false;
   std::shared_ptr<Version> current_;  // shared with those who may want to read it later
   mutable detail::StepGate gate_;
 };

@@ -18,12 +18,14 @@
 // block fetches the entries that the table does not have, one call a batch writes what the log names.
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -53,7 +55,8 @@ concept StateValue = std::movable<S> && std::is_nothrow_move_assignable_v<S> && 
 ///                before, and its stamp says `saved`; every other slot that it touched is in the list of touches once.
 /// Invariant KT2: a slot that lost its key in this batch keeps it, and its place in the index, until `commit`.
 /// Errors:  std::bad_alloc, StateError "table_full" beyond four billion keys, and what copying or moving a key or state throws:
-///          the table is then as it was before the call. `commit` and `roll_back` throw nothing.
+///          the table is then as it was before the call. What the recorder throws: the change is there, and the batch is to be
+///          rolled back. `commit` and `roll_back` throw nothing.
 /// Threads: as a standard container.
 template <class K, StateValue S>
 class KeyedTable {
@@ -110,6 +113,23 @@ class KeyedTable {
     Slot slot_ = detail::no_slot;
   };
 
+  /// A change of a key: another state, another last touch, or no state any more.
+  struct Noted {
+    Place place;
+    bool again;  ///< not the first one in this batch
+  };
+  /// Writes down what a batch changes while it is in the cache.
+  class Recorder {
+   public:
+    virtual ~Recorder() = default;
+    virtual void begin_batch() noexcept = 0;
+    /// The keys are written down as they are now.
+    virtual void write(std::span<const Noted> changes) = 0;
+    /// All changes have been given.
+    virtual void end_batch() = 0;
+    virtual void roll_back() noexcept = 0;
+  };
+
   /// A block of keys is found in three passes, each of which asks for the memory that the next one needs.
   TIDEMILL_INLINE void prefetch(std::uint32_t tag) const noexcept { index_.prefetch(rank_of(tag)); }
   [[nodiscard]] TIDEMILL_INLINE Place candidate(std::uint32_t tag) const noexcept {
@@ -120,12 +140,6 @@ class KeyedTable {
     __builtin_prefetch(entry, 1);
     if constexpr (sizeof(Entry) > 16) __builtin_prefetch(entry + sizeof(Entry) - 1, 1);
     return place;
-  }
-  /// Asks for what lies in a slot.
-  TIDEMILL_INLINE void prefetch_slot(Slot slot) const noexcept {
-    const char* const entry = reinterpret_cast<const char*>(entries_[slot]);
-    __builtin_prefetch(entry);
-    if constexpr (sizeof(Entry) > 16) __builtin_prefetch(entry + sizeof(Entry) - 1);
   }
   /// `candidate` may be older than insertions of this batch.
   [[nodiscard]] TIDEMILL_INLINE Place find_from(Place candidate, std::uint32_t tag, const Probe& probe) const {
@@ -154,7 +168,11 @@ class KeyedTable {
   // ---- changes, between begin and the end of the batch ------------------------------------------------------------------------
 
   /// Batches come in ascending order of time.
-  void begin(Time t) noexcept { now_ = t; }
+  void begin(Time t) noexcept {
+    now_ = t;
+    noted_ = 0;
+    if (recorder_) recorder_->begin_batch();
+  }
 
   /// Whether the log has the state before the batch already; if so, the state may be changed in place.
   [[nodiscard]] TIDEMILL_INLINE bool is_saved(Place place) const noexcept {
@@ -169,26 +187,33 @@ class KeyedTable {
     placed.entry_->stamp = placed.entry_->stamp.changed(now_);
     log_.add([&] { return Change{placed.slot_, rank_of(tag), detail::Stamp{}, std::nullopt}; });
     ++size_;
+    note(placed, false);
     return placed;
   }
   /// Also gives a state to a key that this batch removed.
   TIDEMILL_INLINE void assign(Place place, S&& state) {
     Entry& entry = *place.entry_;
+    const bool again = entry.stamp.time() == now_;
     save(place);
     if (entry.stamp.removed()) ++size_;
     entry.state = std::move(state);
     entry.stamp = entry.stamp.changed(now_);
+    note(place, again);
   }
+  /// The state was changed in place. Pre: is_saved(place).
+  TIDEMILL_INLINE void edited(Place place) { note(place, true); }
   /// The key is used, and its state stays as it is.
   TIDEMILL_INLINE void touch(Place place) {
     Entry& entry = *place.entry_;
     if (entry.stamp.time() == now_) return;
     touches_.add([&] { return Touch{place.slot_, entry.stamp}; });
     entry.stamp = entry.stamp.touched(now_);
+    note(place, false);
   }
   /// Pre: exists(place).
   void remove(Place place) {
     Entry& entry = *place.entry_;
+    const bool again = entry.stamp.time() == now_;
     removed_.push_back({place.slot_, rank_of(tag_of(Form::probe_of(entry.key)))});
     try {
       save(place);
@@ -198,26 +223,28 @@ class KeyedTable {
     }
     entry.stamp = entry.stamp.without(now_);
     --size_;
+    note(place, again);
   }
 
   // ---- the end of a batch -----------------------------------------------------------------------------------------------------
 
-  /// The slots that the batch changed, new and removed ones included, and those that it only touched. Some may be in both.
+  /// The slots that the batch changed, new and removed ones included.
   [[nodiscard]] const detail::ChunkedList<Change>& changes() const noexcept { return log_; }
+  /// Calls `see(place)` once for every key that the batch changed or touched. One that came and went is among them.
   template <class See>
-  void for_each_touch(See&& see) const {
-    for (std::size_t i = 0; i < touches_.size(); ++i) see(touches_[i].slot);
-  }
-  /// Calls `see(key)` for each key that `commit` will let go; one that came and went within the batch is among them.
-  template <class See>
-  void for_each_removed(See&& see) const {
-    for (const Removed& removed : removed_) {
-      if (!exists(at(removed.slot))) see(probe(at(removed.slot)));
+  void for_each_changed(See&& see) const {
+    for (std::size_t i = 0; i < log_.size(); ++i) see(at(log_[i].slot));
+    for (std::size_t i = 0; i < touches_.size(); ++i) {
+      if (const Place place = at(touches_[i].slot); !is_saved(place)) see(place);  // else it is in the log as well
     }
   }
 
   /// Gets what `commit` needs; may fail, and then the batch can only be rolled back.
   void prepare(Keep keep) {
+    if (recorder_) {
+      write_noted();
+      recorder_->end_batch();
+    }
     if (keep == Keep::undo) gone_.reserve(removed_.size());
   }
   /// Pre: `prepare` was called with the same argument after the last change.
@@ -235,6 +262,7 @@ class KeyedTable {
     return {};
   }
   void roll_back() noexcept {
+    if (recorder_) recorder_->roll_back();
     while (!log_.empty()) {
       Change& change = log_[log_.size() - 1];
       Entry& entry = *entries_[change.slot];
@@ -262,6 +290,11 @@ class KeyedTable {
 
   // ---- outside of batches -----------------------------------------------------------------------------------------------------
 
+  /// From now on `recorder` is told of every change.
+  void record_with(std::unique_ptr<Recorder> recorder) {
+    notes_ = std::make_unique<Notes>();
+    recorder_ = std::move(recorder);
+  }
   /// About so many keys will be restored.
   void reserve(std::size_t keys) { index_.reserve(keys); }
   /// Adds a key that comes from elsewhere, in a new slot. It is found after `index_restored`.
@@ -343,6 +376,15 @@ class KeyedTable {
     log_.add([&] { return Change{place.slot_, 0, entry.stamp, std::optional<S>{std::move(entry.state)}}; });
   }
 
+  // Not at once: what was just written is slow to read, until it has left the store buffer.
+  TIDEMILL_INLINE void note(Place place, bool again) {
+    if (!recorder_) return;
+    (*notes_)[noted_++] = {place, again};
+    if (noted_ == notes_->size()) [[unlikely]]
+      write_noted();
+  }
+  TIDEMILL_NOINLINE void write_noted() { recorder_->write(std::span{*notes_}.first(std::exchange(noted_, 0))); }
+
   Slot add(std::uint32_t tag, Stored&& key, S&& state, Time t) {
     const bool reused = free_ != detail::no_slot;
     const Slot slot = reused ? free_ : slots_;
@@ -405,6 +447,11 @@ class KeyedTable {
   detail::ChunkedList<Touch> touches_;  // likewise
   std::vector<Removed> removed_;        // likewise; a slot may be here and have come back
   std::vector<Gone> gone_;              // room for what `commit` hands out
+
+  using Notes = std::array<Noted, 64>;
+  std::unique_ptr<Recorder> recorder_;  // null: nobody writes changes down
+  std::unique_ptr<Notes> notes_;        // what it has not been given yet: so many
+  std::size_t noted_ = 0;
 };
 
 }  // namespace tidemill

@@ -131,6 +131,8 @@ class MapWithStateSteps final
         } else {
           table.insert(record.tag, std::move(record.key), std::move(*fresh));
         }
+      } else {
+        table.edited(place);
       }
     }
     TIDEMILL_INLINE void call(const Shown& key, V* value) {
