@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 #include "random_inputs.hpp"
 
 int main(int count, char** arguments) {
-  const std::string_view good{"struct<string,vector<^2>,map<string,i32>>\0\1a\1\1b\0\0\1\1c\1\0\0\0", 66};
-  return tidemill_fuzz::run_random_inputs(count, arguments, good, LLVMFuzzerTestOneInput);
+  static constexpr char good[] = "struct<string,vector<^2>,map<string,i32>>\0\1a\1\1b\0\0\1\1c\1\0\0\0";
+  return tidemill_fuzz::run_random_inputs(count, arguments, {good, sizeof good - 1}, LLVMFuzzerTestOneInput);
 }
 #endif
