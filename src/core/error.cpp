@@ -1,6 +1,7 @@
 #include "tidemill/core/error.hpp"
 
 #include <new>
+#include <typeinfo>
 
 namespace tidemill {
 namespace {
@@ -76,6 +77,43 @@ std::string describe(const std::exception_ptr& error) {
   }
 }
 
+namespace {
+
+// What `own` leaves open, from `outer`. An operator, its partition and its offset are one place: they are not mixed.
+ErrorContext filled(ErrorContext own, const ErrorContext& outer) {
+  if (own.application.empty()) own.application = outer.application;
+  if (!own.batch_time) own.batch_time = outer.batch_time;
+  if (!own.op.empty()) return own;
+  own.op = outer.op;
+  if (!own.partition) own.partition = outer.partition;
+  if (!own.offset) own.offset = outer.offset;
+  return own;
+}
+
+// `error`, which is the exception in flight, with what `outer` adds; itself when that is nothing, or when its type is not one
+// of ours exactly, and so may say more than we could copy.
+std::exception_ptr with_outer(const Error& error, const ErrorContext& outer) {
+  ErrorContext full = filled(error.context(), outer);
+  if (full == error.context()) return std::current_exception();
+  std::string message = error.what();
+  message.resize(message.size() - place(error.context()).size());
+  const auto world = [&]<class E>(const E& e) {
+    return std::make_exception_ptr(E{e.code(), message, e.retry(), std::move(full)});
+  };
+  const std::type_info& type = typeid(error);
+  if (type == typeid(UserCodeError))
+    return std::make_exception_ptr(
+        UserCodeError{static_cast<const UserCodeError&>(error).nested_ptr(), std::move(full)});
+  if (type == typeid(SourceError)) return world(static_cast<const SourceError&>(error));
+  if (type == typeid(SinkError)) return world(static_cast<const SinkError&>(error));
+  if (type == typeid(StateError)) return world(static_cast<const StateError&>(error));
+  if (type == typeid(PlanError)) return std::make_exception_ptr(PlanError{error.code(), message, std::move(full)});
+  if (type == typeid(ConfigError)) return std::make_exception_ptr(ConfigError{message, std::move(full)});
+  return std::current_exception();
+}
+
+}  // namespace
+
 namespace detail {
 
 void assertion_failed(const char* condition, const char* reason, const char* file, int line) {
@@ -104,6 +142,12 @@ std::exception_ptr with_context(const ErrorContext& context) noexcept {
       return std::make_exception_ptr(UserCodeError{failure.cause, std::move(full)});
     } catch (...) {
       return std::current_exception();  // no memory to say more
+    }
+  } catch (const Error& error) {
+    try {
+      return with_outer(error, context);
+    } catch (...) {
+      return std::current_exception();
     }
   } catch (...) {
     return std::current_exception();

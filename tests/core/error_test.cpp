@@ -68,15 +68,74 @@ TEST(UserCodeError, TakesWhatIsNoException) {
   }
 }
 
-TEST(WithContext, LeavesOtherErrorsAsTheyAre) {
+// `thrown` after it has passed a place that knows `outer`.
+template <class E>
+E after(const E& thrown, const ErrorContext& outer) {
   std::exception_ptr kept;
   try {
-    throw PlanError{"zip_mismatch", "different shapes"};
+    throw thrown;
   } catch (...) {
-    kept = detail::with_context({.application = "app", .op = {}, .batch_time = {}, .partition = 1, .offset = {}});
+    kept = detail::with_context(outer);
   }
-  EXPECT_THROW(std::rethrow_exception(kept), PlanError);
-  EXPECT_EQ(describe(kept), "different shapes");
+  try {
+    std::rethrow_exception(kept);
+  } catch (const E& error) {
+    return error;
+  }
+}
+
+const ErrorContext in_a_batch{
+    .application = "app", .op = "print", .batch_time = Time{2s}, .partition = 1, .offset = std::nullopt};
+
+TEST(WithContext, FillsInWhatAnErrorOfOursLeavesOpen) {
+  const ErrorContext of_a_file{.application = {}, .op = "text_file", .batch_time = {}, .partition = {}, .offset = 7};
+  const SourceError source = after(SourceError{"io", "a bad disk", Retry::may_help, of_a_file}, in_a_batch);
+  EXPECT_STREQ(source.what(), "a bad disk [application app, operator text_file, batch 2000 ms, offset 7]")
+      << "partition 1 is one of print's";
+  EXPECT_EQ(source.code(), "io");
+  EXPECT_EQ(source.retry(), Retry::may_help);
+  EXPECT_EQ(source.context().offset, 7u);
+
+  const std::string everywhere = " [application app, operator print, batch 2000 ms, partition 1]";
+  EXPECT_EQ(after(SinkError{"io", "full", Retry::is_useless}, in_a_batch).what(), "full" + everywhere);
+  EXPECT_EQ(after(StateError{"io", "torn", Retry::is_useless}, in_a_batch).what(), "torn" + everywhere);
+  EXPECT_EQ(after(ConfigError{"no partitions"}, in_a_batch).what(), "no partitions" + everywhere);
+  const PlanError plan = after(PlanError{"zip_mismatch", "different shapes"}, in_a_batch);
+  EXPECT_EQ(plan.what(), "different shapes" + everywhere);
+  EXPECT_EQ(plan.code(), "zip_mismatch");
+}
+
+TEST(WithContext, KeepsWhatIsKnownAlready) {
+  const ErrorContext known{.application = "other", .op = "map", .batch_time = Time{1s}, .partition = 3, .offset = 4};
+  EXPECT_EQ(after(PlanError{"code", "x", known}, in_a_batch).context(), known);
+}
+
+TEST(WithContext, GivesABatchTimeToTheUsersErrorAndKeepsItsCause) {
+  std::exception_ptr kept;
+  try {
+    std::rethrow_exception(failure("map", std::out_of_range{"no such key"}));  // knows application and partition
+  } catch (...) {
+    kept = detail::with_context(in_a_batch);
+  }
+  try {
+    std::rethrow_exception(kept);
+  } catch (const UserCodeError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "a user function threw in map: no such key [application app, operator map, batch 2000 ms, partition 1]");
+    EXPECT_THROW(std::rethrow_if_nested(error), std::out_of_range);
+  }
+}
+
+TEST(WithContext, LeavesErrorsAsTheyAreThatAProgramDerivedFromOurs) {
+  struct Refused : SinkError {
+    explicit Refused(int n) : SinkError{"refused", "no room", Retry::may_help}, seats{n} {}
+    int seats;
+  };
+  const Refused kept = after(Refused{3}, in_a_batch);
+  EXPECT_EQ(kept.seats, 3);
+  EXPECT_STREQ(kept.what(), "no room");
+  EXPECT_EQ(after(std::out_of_range{"no such key"}, in_a_batch).what(), std::string{"no such key"});
 }
 
 TEST(Describe, FindsWordsForEverything) {

@@ -22,6 +22,8 @@ struct ErrorContext {
   std::optional<Time> batch_time;
   std::optional<std::size_t> partition;
   std::optional<std::uint64_t> offset;  ///< byte or record position in the input
+
+  friend bool operator==(const ErrorContext&, const ErrorContext&) = default;
 };
 
 /// Base of all errors of the library.
@@ -92,6 +94,7 @@ class TIDEMILL_API StateError : public WorldError {
 };
 
 /// A function of the user threw. The original exception is nested: `std::rethrow_if_nested(error)` gives it back.
+/// From a streaming context it names application, operator and batch time, whoever made the batch.
 class TIDEMILL_API UserCodeError : public Error, public std::nested_exception {
  public:
   /// `cause` must not be null.
@@ -123,7 +126,8 @@ struct TIDEMILL_API UserFailure {
 /// Rethrows the exception in flight as UserFailure, unless it already says where it comes from.
 [[noreturn]] TIDEMILL_API void throw_user_failure(const char* op);
 
-/// Turns the exception in flight into one that names application, batch and partition, and returns it.
+/// The exception in flight as one that says where it happened: a UserFailure as a UserCodeError; another error of the library
+/// with those parts of `context` that it leaves open, as when the batch was made outside of any interval. Others as they are.
 [[nodiscard]] TIDEMILL_API std::exception_ptr with_context(const ErrorContext& context) noexcept;
 
 }  // namespace detail
