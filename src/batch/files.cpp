@@ -207,9 +207,10 @@ class FilesNode : public BatchNode<T> {
 class TextFilesNode final : public FilesNode<std::string_view> {
  public:
   TextFilesNode(std::shared_ptr<const Scope> scope, std::vector<fs::path> paths, std::size_t partitions,
-                std::size_t max_line_bytes)
+                std::size_t max_line_bytes, LinesLeftOut left_out)
       : FilesNode{std::move(scope), std::move(paths), partitions, text_bytes_per_line},
-        max_line_bytes_{max_line_bytes} {}
+        max_line_bytes_{max_line_bytes},
+        left_out_{std::move(left_out)} {}
 
   void run(std::size_t partition, ChunkSink<std::string_view> sink) const override {
     if (partition < lines_->partitions()) lines_->run(partition, sink);
@@ -219,16 +220,9 @@ class TextFilesNode final : public FilesNode<std::string_view> {
   std::size_t load(const std::vector<fs::path>& paths) const override {
     std::vector<TextBlock> blocks;
     std::size_t bytes = 0;
-    for (FileContents& file : Reader{*scope(), "text_file"}.read(paths)) {
-      if (const auto offset = first_long_line(file.text(), max_line_bytes_)) {
-        fail(*scope(), "text_file", "line_too_long",
-             file.path.string() + ": the line at byte " + std::to_string(*offset) + " is longer than " +
-                 std::to_string(max_line_bytes_) + " bytes; give a larger max_line_bytes, or other text",
-             Retry::is_useless, *offset);
-      }
+    for (const FileContents& file : Reader{*scope(), "text_file"}.read(paths)) {
       bytes += file.size;
-      const std::string_view text = file.text();
-      blocks.push_back({text, std::move(file.bytes)});
+      cut_lines(file, blocks);
     }
     lines_ = text_blocks_batch(scope(), std::move(blocks), partitions()).node_pointer();
     lines_->prepare();
@@ -236,7 +230,28 @@ class TextFilesNode final : public FilesNode<std::string_view> {
   }
 
  private:
+  // Blocks of whole lines, without those that are too long: a line that no program expects must not cost the batch its files.
+  void cut_lines(const FileContents& file, std::vector<TextBlock>& blocks) const {
+    std::size_t long_lines = 0;
+    std::size_t first = 0;
+    for (std::string_view rest = file.text(); !rest.empty();) {
+      const std::optional<std::size_t> long_line = first_long_line(rest, max_line_bytes_);
+      const std::size_t good = long_line.value_or(rest.size());
+      if (good != 0) blocks.push_back({rest.substr(0, good), file.bytes});
+      if (!long_line) break;
+      if (long_lines++ == 0) first = file.size - rest.size() + good;
+      const std::size_t newline = rest.find('\n', good);
+      rest.remove_prefix(newline == std::string_view::npos ? rest.size() : newline + 1);
+    }
+    if (long_lines == 0 || !left_out_) return;
+    std::string complaint = file.path.string() + ": the line at byte " + std::to_string(first) + " is longer than " +
+                            std::to_string(max_line_bytes_) + " bytes (max_line_bytes) and is left out";
+    if (long_lines > 1) complaint += ", as are " + std::to_string(long_lines - 1) + " lines after it";
+    left_out_(complaint, long_lines);
+  }
+
   const std::size_t max_line_bytes_;
+  const LinesLeftOut left_out_;
   mutable std::shared_ptr<const BatchNode<std::string_view>> lines_;  // may have fewer partitions; set by load
 };
 
@@ -298,9 +313,9 @@ class BinaryRecordsNode final : public FilesNode<std::span<const std::byte>> {
 }  // namespace
 
 Batch<std::string_view> text_files_batch(std::shared_ptr<const Scope> scope, std::vector<fs::path> paths,
-                                         std::size_t partitions, std::size_t max_line_bytes) {
-  return Batch<std::string_view>{
-      std::make_shared<const TextFilesNode>(std::move(scope), std::move(paths), partitions, max_line_bytes)};
+                                         std::size_t partitions, std::size_t max_line_bytes, LinesLeftOut left_out) {
+  return Batch<std::string_view>{std::make_shared<const TextFilesNode>(std::move(scope), std::move(paths), partitions,
+                                                                       max_line_bytes, std::move(left_out))};
 }
 
 Batch<std::span<const std::byte>> binary_records_batch(std::shared_ptr<const Scope> scope, std::vector<fs::path> paths,

@@ -1,5 +1,7 @@
 #include "tidemill/dstream/streaming_context.hpp"
 
+#include <atomic>
+
 #include "tidemill/batch/files.hpp"
 #include "tidemill/batch/text.hpp"
 
@@ -45,10 +47,20 @@ DStream<std::string_view> StreamingContext::text_file_stream(std::filesystem::pa
                                                              DirectoryOptions options) {
   const std::size_t max_line_bytes = options.max_line_bytes;
   auto input = make_directory_input(context_.runtime(), std::move(directory), std::move(options));
-  return source<std::string_view>("text_file", input, [engine = engine_.get(), input, max_line_bytes](Time t) {
-    return detail::text_files_batch(engine->scope_of(t), input->take_cut(), engine->runtime()->executor->parallelism(),
-                                    max_line_bytes);
-  });
+  // Batches may outlive the engine, and know it only to complain.
+  const auto total = std::make_shared<std::atomic<std::uint64_t>>(0);  // lines left out; shared with the batches
+  const detail::LinesLeftOut left_out = [engine = engine_->weak_from_this(), input, total](const std::string& complaint,
+                                                                                           std::size_t lines) {
+    const std::uint64_t so_far = total->fetch_add(lines) + lines;
+    if (const auto alive = engine.lock())
+      alive->receiver_error(input->stream_id(), input->name(),
+                            complaint + "; left out so far: " + std::to_string(so_far));
+  };
+  return source<std::string_view>(
+      "text_file", input, [engine = engine_.get(), input, max_line_bytes, left_out](Time t) {
+        return detail::text_files_batch(engine->scope_of(t), input->take_cut(),
+                                        engine->runtime()->executor->parallelism(), max_line_bytes, left_out);
+      });
 }
 
 DStream<std::span<const std::byte>> StreamingContext::binary_records_stream(std::filesystem::path directory,

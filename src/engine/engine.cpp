@@ -1429,6 +1429,10 @@ void StreamingEngine::when_terminated(std::function<void(std::exception_ptr)> do
   impl_->when_terminated(std::move(done));
 }
 void StreamingEngine::shut_down() noexcept { impl_->shut_down(); }
+void StreamingEngine::receiver_error(std::size_t stream_id, const std::string& name,
+                                     const std::string& message) noexcept {
+  impl_->receiver_error(stream_id, name, message);
+}
 void StreamingEngine::add_listener(std::shared_ptr<StreamingListener> listener) {
   impl_->add_listener(std::move(listener));
 }

@@ -150,13 +150,24 @@ TEST_F(Files, OfTheKernelThatHaveNoSizeAreReadToTheirEnd) {
   EXPECT_GT(context_.text_file("/proc/self/status").count(), 5U);
 }
 
-TEST_F(Files, WithALineThatIsTooLongFailTheActionAndNameThePosition) {
-  const fs::path file = put("long", "ok\n0123456789\n01234567890\n");
-  std::string message;
-  const auto batch = text_files_batch(scope(), {file}, 2, 10);
-  EXPECT_EQ(code_of(batch, &message), "line_too_long");
-  EXPECT_THAT(message, HasSubstr("long: the line at byte 14 is longer than 10 bytes"));
-  EXPECT_EQ(text_files_batch(scope(), {file}, 2, 11).count(), 3U);
+TEST_F(Files, LeaveOutALineThatIsTooLongAndTellOfItOnce) {
+  const fs::path file = put("long", "ok\n0123456789\n01234567890\n\n" + std::string(5000, 'x') + "\nlast\n01234567890");
+  std::vector<std::string> complaints;
+  std::size_t left_out = 0;
+  const auto batch = text_files_batch(scope(), {file, put("good", "1\n2\n")}, 2, 10,
+                                      [&](const std::string& complaint, std::size_t lines) {
+                                        complaints.push_back(complaint);
+                                        left_out += lines;
+                                      });
+  const std::vector<std::string> kept{"ok", "0123456789", "", "last", "1", "2"};
+  EXPECT_EQ(batch.collect(), kept);
+  EXPECT_EQ(batch.map([](std::string_view line) { return std::string{line}; }).collect(), kept) << "computed again";
+  ASSERT_EQ(complaints.size(), 1U);
+  EXPECT_EQ(complaints[0], file.string() +
+                               ": the line at byte 14 is longer than 10 bytes (max_line_bytes) and is left "
+                               "out, as are 2 lines after it");
+  EXPECT_EQ(left_out, 3U);
+  EXPECT_EQ(text_files_batch(scope(), {file}, 2, 5000).count(), 7U);
   EXPECT_EQ(text_files_batch(scope(), {put("crlf", "0123456789\r\n0123456789\r")}, 2, 10).count(), 2U);
 }
 

@@ -103,5 +103,41 @@ TEST(BatchOfTheProgram, ThatCannotBeReadNamesTheBatchTimeThatItWasUsedIn) {
   }
 }
 
+// ---- files ------------------------------------------------------------------------------------------------------------------
+
+TEST(TextFileStream, LeavesOutALineThatIsTooLongAndSaysSoOnceHoweverOftenTheBatchIsComputed) {
+  DiskRig rig;
+  const auto lines = rig.ssc.text_file_stream("in", {.max_line_bytes = 5});
+  auto seen = record(lines);
+  auto upper = record(lines.map([](std::string_view line) { return line.size(); }));
+  rig.ssc.start(Drive::by_host);
+  rig.put("a", "good\ntoo long\nfine\n");
+  rig.pass();
+  EXPECT_THAT(seen->all(), ElementsAre(Seen<std::string>{at(1001), {"good", "fine"}}));
+  EXPECT_THAT(upper->all(), ElementsAre(Seen<std::size_t>{at(1001), {4, 4}}));
+  EXPECT_EQ(rig.ssc.metrics().receiver_errors, 1u);
+  EXPECT_TRUE(
+      rig.log.says("warning: directory in: in/a: the line at byte 5 is longer than 5 bytes", "left out so far: 1"));
+  rig.put("b", "too long\nlonger yet\nend");
+  rig.pass();
+  EXPECT_EQ(seen->all().back(), (Seen<std::string>{at(1002), {"end"}}));
+  EXPECT_EQ(rig.ssc.metrics().receiver_errors, 2u);
+  EXPECT_TRUE(rig.log.says("warning: directory in: in/b: the line at byte 0 is longer", "left out so far: 3"));
+  EXPECT_EQ(rig.ssc.metrics().total_failed_batches, 0u);
+}
+
+TEST(TextFileStream, ABatchThatOutlivesItsContextStillLeavesOutALineThatIsTooLong) {
+  auto rig = std::make_unique<DiskRig>();
+  std::optional<Batch<std::string_view>> kept;
+  rig->ssc.text_file_stream("in", {.max_line_bytes = 5}).foreach_batch([&](const Batch<std::string_view>& batch) {
+    kept = batch;
+  });
+  rig->ssc.start(Drive::by_host);
+  rig->put("a", "good\ntoo long\n");
+  rig->pass();
+  rig.reset();
+  EXPECT_THAT(kept->collect(), ElementsAre("good"));
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -28,7 +28,7 @@ struct ErrorContext {
 
 /// Base of all errors of the library.
 /// `what()` is a sentence or two: the value seen, the values allowed, the way out. `code()` is stable across releases and
-/// meant for programs: "config", "illegal_state", "line_too_long", …
+/// meant for programs: "config", "illegal_state", "file_changed", …
 class TIDEMILL_API Error : public std::runtime_error {
  public:
   Error(std::string code, const std::string& message, ErrorContext context = {});

@@ -174,6 +174,9 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   /// it ends with the batch.
   void shut_down() noexcept;
 
+  /// What a batch found in the data of an input, long after it was cut: told as if the input had said it.
+  void receiver_error(std::size_t stream_id, const std::string& name, const std::string& message) noexcept;
+
   void add_listener(std::shared_ptr<StreamingListener> listener);
   void remove_listener(const std::shared_ptr<StreamingListener>& listener);
   [[nodiscard]] StreamingMetrics metrics() const;

@@ -48,7 +48,7 @@ struct DirectoryOptions {
   Duration min_remember = std::chrono::seconds{60};
   /// What becomes of a batch that is run again after a restart when one of its files is no longer what it was.
   ChangedFile changed_file = ChangedFile::fail;
-  /// Text only: a longer line fails the batch.
+  /// Text only: a longer line is left out, and reported like an error of a receiver.
   std::size_t max_line_bytes = std::size_t{1} << 20;
 };
 
@@ -151,6 +151,7 @@ class TIDEMILL_API DirectoryInput final : public Input {
 
   /// The files of the last cut; they can be taken once. Errors: UserCodeError when the filter threw.
   [[nodiscard]] std::vector<std::filesystem::path> take_cut();
+  [[nodiscard]] std::size_t stream_id() const noexcept { return stream_id_; }
 
  private:
   const std::filesystem::path directory_;
