@@ -22,6 +22,16 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   add_compile_options(-Wno-restrict)
 endif()
 
+# Clang's debug builds are large, and its own linker is four times as fast on them.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  string(REGEX MATCH "^[0-9]+" major ${CMAKE_CXX_COMPILER_VERSION})
+  find_program(TIDEMILL_LLD ld.lld-${major})
+  mark_as_advanced(TIDEMILL_LLD)
+  if(TIDEMILL_LLD)
+    add_link_options(-fuse-ld=lld)
+  endif()
+endif()
+
 if(TIDEMILL_SANITIZE)
   add_compile_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${TIDEMILL_SANITIZE} -fno-sanitize-recover=all)

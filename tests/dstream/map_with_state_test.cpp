@@ -8,7 +8,7 @@
 #include "tidemill/batch/split.hpp"
 #include "tidemill/dstream/dstream.hpp"
 
-namespace tidemill {
+namespace tidemill::map_with_state_test {
 namespace {
 
 using namespace testing_streams;
@@ -519,4 +519,4 @@ TEST(MapWithState, AgreesWithAnOracleOnRandomBatchesWithTimeoutsAndRemovals) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::map_with_state_test

@@ -11,7 +11,7 @@
 #include "tidemill/dstream/dstream.hpp"
 #include "tidemill/testing/tape.hpp"
 
-namespace tidemill {
+namespace tidemill::state_restart_test {
 namespace {
 
 using namespace testing_streams;
@@ -382,4 +382,4 @@ TEST_F(StateCheckpoint, AStateWithoutACodecIsRefusedByName) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::state_restart_test

@@ -1,7 +1,7 @@
 // Operators that look at several streams. SEMANTICS M8, M10, P3, P9, C14, C15.
 #include "dstream/streams.hpp"
 
-namespace tidemill {
+namespace tidemill::two_streams_test {
 namespace {
 
 using namespace testing_streams;
@@ -193,4 +193,4 @@ TEST(SeveralSlides, DoNotMix) {  // M8, C14
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::two_streams_test

@@ -7,7 +7,7 @@
 #include "tidemill/batch/split.hpp"
 #include "tidemill/dstream/dstream.hpp"
 
-namespace tidemill {
+namespace tidemill::update_state_test {
 namespace {
 
 using namespace testing_streams;
@@ -223,4 +223,4 @@ TEST(UpdateStateByKey, AgreesWithAnOracleOnRandomBatches) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::update_state_test

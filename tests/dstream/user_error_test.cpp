@@ -1,7 +1,7 @@
 // A user function that throws fails its batch with an error that says where; the next batch is not harmed. SEMANTICS L14, L15.
 #include "dstream/streams.hpp"
 
-namespace tidemill {
+namespace tidemill::user_error_test {
 namespace {
 
 using namespace testing_streams;
@@ -105,4 +105,4 @@ TEST(UserError, MayBeAnything) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::user_error_test

@@ -2,7 +2,7 @@
 #include "dstream/streams.hpp"
 #include "tidemill/batch/split.hpp"
 
-namespace tidemill {
+namespace tidemill::window_by_key_test {
 namespace {
 
 using namespace testing_streams;
@@ -176,4 +176,4 @@ TEST(Window, StreamsOfWindowsAreJoinedByTheirTimes) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::window_by_key_test

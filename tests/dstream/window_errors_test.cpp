@@ -1,7 +1,7 @@
 // Windows whose functions throw: nothing is lost and nothing counted twice.
 #include "dstream/streams.hpp"
 
-namespace tidemill {
+namespace tidemill::window_errors_test {
 namespace {
 
 using namespace testing_streams;
@@ -141,4 +141,4 @@ TEST(WindowErrors, OfAFilterFailTheWindowAndNoLaterOne) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::window_errors_test

@@ -5,7 +5,7 @@
 
 #include "dstream/streams.hpp"
 
-namespace tidemill {
+namespace tidemill::window_restart_test {
 namespace {
 
 using namespace testing_streams;
@@ -328,4 +328,4 @@ TEST(WindowRestart, RecordsOfNoKnownPartitionAreRefused) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::window_restart_test

@@ -5,7 +5,7 @@
 #include "dstream/streams.hpp"
 #include "tidemill/batch/split.hpp"
 
-namespace tidemill {
+namespace tidemill::window_test {
 namespace {
 
 using namespace testing_streams;
@@ -231,4 +231,4 @@ TEST(CountByWindow, IsZeroOnceDataHasGoneAndNothingBeforeThereWasAny) {  // M18
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::window_test

@@ -5,7 +5,7 @@
 
 #include "engine/harness.hpp"
 
-namespace tidemill {
+namespace tidemill::concurrent_jobs_test {
 namespace {
 
 using namespace testing_engine;
@@ -309,4 +309,4 @@ TEST(ConcurrentJobs, AreRefusedWhereTheyCannotBe) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::concurrent_jobs_test

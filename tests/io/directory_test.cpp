@@ -23,7 +23,7 @@
 #include "tidemill/core/codec.hpp"
 #include "tidemill/core/error.hpp"
 
-namespace tidemill {
+namespace tidemill::directory_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -392,4 +392,4 @@ TEST_F(Directory, AFileThatChangedSinceItWasPlannedFailsTheBatchOrIsLeftOut) {
 }
 
 }  // namespace
-}  // namespace tidemill
+}  // namespace tidemill::directory_test
