@@ -189,6 +189,9 @@ class StreamingEngine::Impl final : public InputHost {
       const std::scoped_lock lock{metrics_mutex_};
       snapshot = metrics_;
     }
+    if (snapshot.last_received_batch && snapshot.last_completed_batch &&
+        snapshot.last_received_batch->batch_time == snapshot.last_completed_batch->batch_time)
+      snapshot.last_received_batch = snapshot.last_completed_batch;
     snapshot.receivers = static_cast<std::size_t>(
         std::count_if(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->is_receiver(); }));
     snapshot.receiver_errors = receiver_errors_.load(std::memory_order_relaxed);
@@ -902,16 +905,18 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   bool run_jobs(std::vector<Job>& jobs, BatchInfo& info, std::vector<bool>& done, LogLevel level) {
-    if (!info.processing_start_time) {
+    const bool is_first_attempt = !info.processing_start_time;
+    if (is_first_attempt) {
+      list_outputs(info, jobs);
       tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
       info.processing_start_time = runtime_->clock->now();
       tell_listeners([&](StreamingListener& listener) { listener.on_batch_started(info); });
-      info.outputs.reserve(jobs.size());
     }
     bool good = true;
     for (Job& job : jobs) {
       OutputOperationInfo& output = output_info(info, job);
-      output.start_time = info.outputs.size() == 1 ? info.processing_start_time : runtime_->clock->now();
+      const bool begins_batch = is_first_attempt && &job == &jobs.front();
+      output.start_time = begins_batch ? info.processing_start_time : runtime_->clock->now();
       output.failure_reason.reset();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
       try {
@@ -924,23 +929,25 @@ class StreamingEngine::Impl final : public InputHost {
         note(error, level);
       }
       job.run = nullptr;  // its batch goes now
-      output.end_time = runtime_->clock->now();
+      info.processing_end_time = output.end_time = runtime_->clock->now();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_completed(output); });
     }
-    info.processing_end_time = info.outputs.back().end_time;
     return good;
   }
 
-  // That of the job; a batch that is tried again has it already.
-  [[nodiscard]] static OutputOperationInfo& output_info(BatchInfo& info, const Job& job) {
-    for (OutputOperationInfo& output : info.outputs) {
-      if (output.id == job.id) return output;
+  static void list_outputs(BatchInfo& info, const std::vector<Job>& jobs) {
+    info.outputs.reserve(jobs.size());
+    for (const Job& job : jobs) {
+      OutputOperationInfo& output = info.outputs.emplace_back();
+      output.id = job.id;
+      output.batch_time = info.batch_time;
+      output.name = job.output->name();
     }
-    OutputOperationInfo& output = info.outputs.emplace_back();
-    output.id = job.id;
-    output.batch_time = info.batch_time;
-    output.name = job.output->name();
-    return output;
+  }
+  // That of the job, which list_outputs has made: a batch that is tried again has the same output operations, or fewer.
+  [[nodiscard]] static OutputOperationInfo& output_info(BatchInfo& info, const Job& job) {
+    return *std::find_if(info.outputs.begin(), info.outputs.end(),
+                         [&](const OutputOperationInfo& output) { return output.id == job.id; });
   }
 
   // Makes a batch whose jobs run while the driving thread goes on. States and windows are brought to its time now, so that they
@@ -953,11 +960,11 @@ class StreamingEngine::Impl final : public InputHost {
     static_cast<void>(generate(t, std::vector<bool>(outputs_.size(), false), jobs, LogLevel::error));
     static_cast<void>(settle(t, LogLevel::error));
     if (jobs.empty()) return;
+    list_outputs(info, jobs);
     tell_listeners([&](StreamingListener& listener) { listener.on_batch_submitted(info); });
 
     std::list<Flight> flight;
     flight.push_back({std::move(info), {}});
-    flight.back().info.outputs.reserve(jobs.size());
     flight.back().jobs.reserve(jobs.size());
     for (Job& job : jobs) flight.back().jobs.push_back({std::move(job), t});
     jobs_left_ += jobs.size();
@@ -1126,6 +1133,7 @@ class StreamingEngine::Impl final : public InputHost {
   void count_submitted(const BatchInfo& info) {
     const std::scoped_lock lock{metrics_mutex_};
     metrics_.total_received_records += info.num_records();
+    metrics_.last_received_batch = info;
   }
 
   void run_due_tasks() {

@@ -14,8 +14,14 @@ struct Diary final : StreamingListener {
   void on_receiver_stopped(const ReceiverInfo& r) override {
     lines.add("receiver stopped " + r.name + ": " + r.message);
   }
-  void on_batch_submitted(const BatchInfo& b) override { lines.add("submitted " + to_string(b.batch_time)); }
-  void on_batch_started(const BatchInfo& b) override { lines.add("started " + to_string(b.batch_time)); }
+  void on_batch_submitted(const BatchInfo& b) override {
+    lines.add("submitted " + to_string(b.batch_time));
+    submitted.add(b);
+  }
+  void on_batch_started(const BatchInfo& b) override {
+    lines.add("started " + to_string(b.batch_time));
+    started.add(b);
+  }
   void on_batch_completed(const BatchInfo& b) override {
     lines.add("completed " + to_string(b.batch_time));
     batches.add(b);
@@ -27,7 +33,9 @@ struct Diary final : StreamingListener {
     lines.add("output " + o.name + " completed");
   }
   Journal<std::string> lines;
-  Journal<BatchInfo> batches;
+  Journal<BatchInfo> submitted;
+  Journal<BatchInfo> started;
+  Journal<BatchInfo> batches;  // completed
 };
 
 std::shared_ptr<Diary> keep_diary(StreamingContext& ssc) {
@@ -98,6 +106,35 @@ TEST(Listener, IsToldTheDelaysOfABatch) {  // E2, E3: exact, under a manual cloc
   EXPECT_EQ(first.outputs[0].failure_reason, std::nullopt);
   EXPECT_EQ(first.outputs[1].id, 1u);
   EXPECT_EQ(first.outputs[1].duration(), 300ms);
+}
+
+TEST(Listener, IsToldFromTheSubmissionOnWhichOutputsHaveWorkInTheBatch) {  // E2
+  for (const std::size_t concurrent_jobs : {1u, 2u}) {
+    StreamingOptions options;
+    options.concurrent_jobs = concurrent_jobs;
+    Rig rig{1s, options};
+    const auto diary = keep_diary(rig.ssc);
+    const auto stream = rig.ssc.receiver_stream(std::make_shared<Feed<int>>());
+    stream.foreach_batch([](const auto&) {}, "every second");
+    stream.window(2s, 2s).foreach_batch([](const auto&) {}, "every other second");
+    rig.ssc.start();
+    rig.clock->advance(1s);
+    ASSERT_TRUE(diary->batches.wait_for(1));
+    rig.clock->advance(1s);
+    ASSERT_TRUE(diary->batches.wait_for(2));
+    for (const auto& batches : {diary->submitted.all(), diary->started.all(), diary->batches.all()}) {
+      ASSERT_EQ(batches.size(), 2u);
+      ASSERT_EQ(batches[0].outputs.size(), 1u);
+      EXPECT_EQ(batches[0].outputs[0].name, "every second");
+      ASSERT_EQ(batches[1].outputs.size(), 2u);
+      EXPECT_EQ(batches[1].outputs[1].id, 1u);
+      EXPECT_EQ(batches[1].outputs[1].batch_time, at(1002));
+      EXPECT_EQ(batches[1].outputs[1].name, "every other second");
+    }
+    EXPECT_EQ(diary->started.all()[1].outputs[1].start_time, std::nullopt);
+    EXPECT_NE(diary->batches.all()[1].outputs[1].end_time, std::nullopt);
+    rig.ssc.stop();
+  }
 }
 
 TEST(Listener, HearsThatAFailedBatchIsCompletedAndWhy) {  // E3, E4
@@ -186,6 +223,7 @@ TEST(Metrics, CountBatchesAndRecords) {  // E6
   }));
   StreamingMetrics metrics = rig.ssc.metrics();
   EXPECT_EQ(metrics.receivers, 1u) << "a queue is no receiver";
+  EXPECT_EQ(metrics.last_received_batch, std::nullopt);
   EXPECT_EQ(metrics.last_completed_batch, std::nullopt);
   EXPECT_EQ(metrics.waiting_batches, 0u) << "not started yet";
 
@@ -211,6 +249,29 @@ TEST(Metrics, CountBatchesAndRecords) {  // E6
   EXPECT_EQ(metrics.total_completed_batches, 3u);
   EXPECT_EQ(metrics.total_failed_batches, 1u);
   EXPECT_EQ(metrics.unprocessed_batches, 0u);
+}
+
+TEST(Metrics, ShowWhatWasReceivedLastAlsoWhenItNeverHadAJob) {  // E6
+  Rig rig;
+  const auto feed = std::make_shared<Feed<int>>();
+  auto seen = record(rig.ssc.receiver_stream(feed).transform([](const Batch<int>& batch, Time t) {
+    if (t == at(1002)) throw std::runtime_error{"no reference data"};
+    return batch;
+  }));
+  rig.ssc.start(Drive::by_host);
+  feed->put_all({1, 2});
+  rig.pass(1s);
+  StreamingMetrics metrics = rig.ssc.metrics();
+  ASSERT_TRUE(metrics.last_received_batch.has_value());
+  EXPECT_EQ(metrics.last_received_batch->batch_time, at(1001));
+  EXPECT_EQ(metrics.last_received_batch->processing_delay(), 0s) << "it is completed";
+  feed->put(3);
+  rig.pass(1s);
+  metrics = rig.ssc.metrics();
+  EXPECT_EQ(metrics.last_completed_batch->batch_time, at(1001));
+  EXPECT_EQ(metrics.last_received_batch->batch_time, at(1002));
+  EXPECT_EQ(metrics.last_received_batch->num_records(), 1u);
+  EXPECT_EQ(metrics.last_received_batch->processing_start_time, std::nullopt);
 }
 
 TEST(Metrics, ShowTheRunningBatchToOtherThreads) {  // E6

@@ -35,8 +35,8 @@ struct BatchInfo {
   Time submission_time;  ///< when it was due: its tick, or when the gate closed if nothing held it up
   std::optional<Time> processing_start_time;
   std::optional<Time> processing_end_time;
-  std::vector<OutputOperationInfo> outputs;
-  std::uint64_t merged_ticks = 0;  ///< earlier ticks that have no batch of their own: too many were waiting
+  std::vector<OutputOperationInfo> outputs;  ///< all that have work in it, by id, from its submission on
+  std::uint64_t merged_ticks = 0;            ///< earlier ticks that have no batch of their own: too many were waiting
 
   [[nodiscard]] std::size_t num_records() const noexcept {
     std::size_t records = 0;
@@ -110,6 +110,9 @@ struct StreamingMetrics {
   std::uint64_t merged_ticks = 0;  ///< ticks without a batch of their own (StreamingOptions::max_pending_batches)
   std::uint64_t receiver_errors = 0;
   std::vector<InputRate> input_rates;  ///< of receivers and sockets
+  /// The last whose inputs were taken, also when it failed before it had a job. Until it is completed it has no times of
+  /// processing and no outputs.
+  std::optional<BatchInfo> last_received_batch;
   std::optional<BatchInfo> last_completed_batch;
 };
 
