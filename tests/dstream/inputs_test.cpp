@@ -105,6 +105,56 @@ TEST(BatchOfTheProgram, ThatCannotBeReadNamesTheBatchTimeThatItWasUsedIn) {
 
 // ---- files ------------------------------------------------------------------------------------------------------------------
 
+TEST(FileStream, GivesEachBatchWhatTheProgramMakesOfTheNewFilesAlsoOfNone) {  // C10
+  DiskRig rig;
+  std::vector<std::vector<std::string>> calls;
+  auto seen = record(rig.ssc.file_stream("in", [&](const std::vector<std::filesystem::path>& paths) {
+    std::vector<std::string> names;
+    for (const auto& path : paths) names.push_back(path.filename().string());
+    calls.push_back(names);
+    return rig.context.parallelize(names).map([](std::string_view name) { return "the file " + std::string{name}; });
+  }));
+  rig.ssc.start(Drive::by_host);
+  rig.clock->advance(500ms);
+  rig.put("a", "1");
+  rig.put("b", "2");
+  rig.clock->advance(500ms);
+  EXPECT_TRUE(rig.ssc.step());
+  rig.pass();
+  rig.put("c", "3");
+  rig.pass();
+  EXPECT_THAT(calls, ElementsAre(ElementsAre("a", "b"), IsEmpty(), ElementsAre("c"))) << "once an interval";
+  EXPECT_THAT(seen->all(), ElementsAre(Seen<std::string>{at(1001), {"the file a", "the file b"}},
+                                       Seen<std::string>{at(1002), {}}, Seen<std::string>{at(1003), {"the file c"}}));
+}
+
+TEST(BinaryRecordsStream, GivesTheRecordsOfNewFiles) {  // C12
+  DiskRig rig;
+  auto seen = record(rig.ssc.binary_records_stream("in", 3).map([](std::span<const std::byte> bytes) {
+    std::string text;
+    for (const std::byte byte : bytes) text += static_cast<char>(byte);
+    return text;
+  }));
+  rig.ssc.start(Drive::by_host);
+  rig.put("a", "onetwo");
+  rig.pass();
+  rig.put("b", "six");
+  rig.put("c", "");
+  rig.pass();
+  EXPECT_THAT(seen->all(),
+              ElementsAre(Seen<std::string>{at(1001), {"one", "two"}}, Seen<std::string>{at(1002), {"six"}}));
+}
+
+TEST(BinaryRecordsStream, FailsTheBatchOverAFileThatIsNoWholeNumberOfRecords) {  // C12
+  DiskRig rig;
+  auto seen = record(rig.ssc.binary_records_stream("in", 3));
+  rig.ssc.start(Drive::by_host);
+  rig.put("a", "onetw");
+  rig.pass();
+  EXPECT_EQ(code_of<SourceError>([&] { rig.ssc.await_termination(); }), "record_length");
+  EXPECT_EQ(seen->size(), 0u);
+}
+
 TEST(TextFileStream, LeavesOutALineThatIsTooLongAndSaysSoOnceHoweverOftenTheBatchIsComputed) {
   DiskRig rig;
   const auto lines = rig.ssc.text_file_stream("in", {.max_line_bytes = 5});
@@ -137,6 +187,58 @@ TEST(TextFileStream, ABatchThatOutlivesItsContextStillLeavesOutALineThatIsTooLon
   rig->pass();
   rig.reset();
   EXPECT_THAT(kept->collect(), ElementsAre("good"));
+}
+
+// ---- sockets ----------------------------------------------------------------------------------------------------------------
+
+/// All that `stream` gives of what a server sends, until there are `records` records.
+template <class S>
+[[nodiscard]] auto receive(Rig& rig, const S& stream, std::size_t records) {
+  std::vector<owned_t<typename S::value_type>> all;
+  stream.foreach_batch([&all](const auto& batch) {
+    for (auto& one : batch.collect()) all.push_back(std::move(one));
+  });
+  rig.ssc.start(Drive::by_host);
+  EXPECT_TRUE(eventually([&] {
+    while (rig.ssc.step()) {
+    }
+    return all.size() >= records;
+  }));
+  rig.ssc.stop();
+  EXPECT_EQ(rig.ssc.metrics().total_received_records, records);
+  return all;
+}
+
+TEST(SocketStream, GivesWhatTheDecoderMakesOfTheBytes) {  // C8
+  Server server{{Server::sends_and_stays("12;345;6;")}};
+  Rig rig{on_arrival};
+  const auto until_semicolon = [](std::span<const std::byte> received, bool, std::vector<int>& out) {
+    std::size_t taken = 0;
+    int number = 0;
+    for (std::size_t i = 0; i < received.size(); ++i) {
+      const char c = static_cast<char>(received[i]);
+      if (c != ';') {
+        number = number * 10 + (c - '0');
+        continue;
+      }
+      out.push_back(std::exchange(number, 0));
+      taken = i + 1;
+    }
+    return taken;
+  };
+  const auto numbers = rig.ssc.socket_stream<int>("127.0.0.1", server.port(), until_semicolon);
+  EXPECT_THAT(receive(rig, numbers.map([](int i) { return i + 1; }), 3), ElementsAre(13, 346, 7));
+}
+
+TEST(RawSocketStream, GivesTheRecordsOfTheBlocks) {  // C9, I2
+  using Sale = std::pair<std::string, int>;
+  const std::vector<Sale> morning{{"tea", 2}, {"milk", 1}};
+  const std::vector<Sale> evening{{"wine", 3}};
+  Server server{{Server::sends_and_stays(encode_raw_block(morning) + encode_raw_block(evening))}};
+  Rig rig{on_arrival};
+  const auto sales = rig.ssc.raw_socket_stream<Sale>("127.0.0.1", server.port());
+  EXPECT_THAT(receive(rig, sales.map_values([](int n) { return 10 * n; }), 3),
+              ElementsAre(Sale{"tea", 20}, Sale{"milk", 10}, Sale{"wine", 30}));
 }
 
 }  // namespace

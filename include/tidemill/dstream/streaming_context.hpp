@@ -102,7 +102,7 @@ class TIDEMILL_API StreamingContext {
   [[nodiscard]] DStream<std::span<const std::byte>> binary_records_stream(std::filesystem::path directory,
                                                                           std::size_t record_length,
                                                                           DirectoryOptions options = {});
-  /// Whatever `read(paths)` makes of the files that appear in a directory: it returns a Batch, once an interval. [C10]
+  /// Whatever `read(paths)` makes of the files that appear in a directory: a Batch, once an interval, also of none. [C10]
   template <class Read>
   [[nodiscard]] auto file_stream(std::filesystem::path directory, Read read, DirectoryOptions options = {});
 
