@@ -10,6 +10,8 @@
 namespace tidemill {
 namespace {
 
+constexpr std::size_t thread_name_bytes = 15;  // what the kernel keeps
+
 // One spread of tasks over threads. It outlives the call that made it only in the hands of helpers that came too late
 // to find work, so it is shared, and the task it refers to is touched only while some index is unfinished.
 class Crew {
@@ -84,7 +86,9 @@ void WorkerPool::offer(std::function<void()> task) {
       try {
         threads_.reserve(parallelism_ - 1);
         while (threads_.size() < parallelism_ - 1) {
-          threads_.emplace_back([this, label = name_ + '-' + std::to_string(threads_.size() + 1)] {
+          const std::string number = '-' + std::to_string(threads_.size() + 1);
+          const std::string label = name_.substr(0, thread_name_bytes - number.size()) + number;
+          threads_.emplace_back([this, label] {
             name_this_thread(label);
             work();
           });
@@ -149,9 +153,8 @@ void for_each_partition(Executor& executor, std::size_t count, Spread spread, Fu
 }
 
 void name_this_thread(const std::string& name) noexcept {
-  constexpr std::size_t kept = 15;
-  char text[kept + 1] = {};
-  name.copy(text, kept);
+  char text[thread_name_bytes + 1] = {};
+  name.copy(text, thread_name_bytes);
   pthread_setname_np(pthread_self(), text);
 }
 

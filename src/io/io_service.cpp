@@ -77,7 +77,7 @@ boost::asio::any_io_executor executor_of(IoService& service) {
     auto context = std::make_shared<boost::asio::io_context>(1);
     try {
       impl.thread = std::thread{[context, runtime = impl.runtime, guard = WorkGuard{context->get_executor()}] {
-        name_this_thread(runtime->app_name + "-io");
+        name_this_thread(runtime->app_name.substr(0, 12) + "-io");
         run(*context, *runtime);
       }};
     } catch (const std::system_error& error) {

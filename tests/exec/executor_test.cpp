@@ -2,6 +2,9 @@
 #include "tidemill/exec/executor.hpp"
 
 #include <atomic>
+#include <latch>
+#include <mutex>
+#include <pthread.h>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -127,6 +130,33 @@ TEST(WorkerPool, StartsItsThreadsAgainAfterRelease) {
     EXPECT_EQ(calls, 16);
     pool.release();
   }
+}
+
+TEST(WorkerPool, NamesItsThreadsAfterThePoolAndCountsThem) {
+  const auto names_of = [](const std::string& pool_name) {
+    std::mutex mutex;
+    std::set<std::string> names;
+    std::latch both{2};  // so that neither thread takes both tasks
+    std::latch done{2};
+    WorkerPool pool{pool_name, 3};  // ends before what its tasks use
+    for (int i = 0; i < 2; ++i) {
+      pool.offer([&] {
+        both.arrive_and_wait();
+        char name[16] = {};
+        pthread_getname_np(pthread_self(), name, sizeof name);
+        {
+          const std::scoped_lock lock{mutex};
+          names.insert(name);
+        }
+        done.count_down();
+      });
+    }
+    done.wait();
+    return names;
+  };
+  EXPECT_EQ(names_of("orders"), (std::set<std::string>{"orders-1", "orders-2"}));
+  EXPECT_EQ(names_of("a name that is long"), (std::set<std::string>{"a name that i-1", "a name that i-2"}))
+      << "the kernel keeps 15 bytes: the number has to be among them";
 }
 
 TEST(WorkerPool, RefusesAnImpossibleParallelism) {

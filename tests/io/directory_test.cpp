@@ -235,6 +235,32 @@ TEST_F(Directory, AsAnInputNamesTheFilesOfEachBatch) {
   EXPECT_THAT(input->take_cut(), ElementsAre(path_ / "three")) << "and goes on where it was";
 }
 
+TEST_F(Directory, AListingThatTakesLongerThanTheIntervalIsAWarning) {  // I5
+  const auto clock = std::make_shared<ManualClock>(at(100s));
+  for (const Duration interval : {Duration{1us}, Duration{1h}}) {
+    std::vector<std::string> lines;
+    FakeHost host{{.clock = clock, .log = [&](LogLevel, std::string_view line) { lines.emplace_back(line); }},
+                  interval};
+    const auto input = make_directory_input(host.runtime(), path_, {.filter = [](const fs::path&) {
+                                              const auto begin = std::chrono::steady_clock::now();
+                                              while (std::chrono::steady_clock::now() - begin < 3us) {
+                                              }
+                                              return true;
+                                            }});
+    put("file", 100s);
+    input->start(host, 0);
+    input->cut(at(101s), 1);
+    input->stop();
+    if (interval == Duration{1h}) {
+      EXPECT_THAT(lines, IsEmpty());
+      continue;
+    }
+    ASSERT_EQ(lines.size(), 1u);
+    EXPECT_THAT(lines[0], StartsWith("directory " + path_.string() + ": listing it took "));
+    EXPECT_THAT(lines[0], HasSubstr("longer than the batch interval of 1 us"));
+  }
+}
+
 TEST_F(Directory, AnInputLooksBackToItsFirstStartWhenNoBatchWasDoneBeforeARestart) {
   FakeHost host{{.clock = std::make_shared<ManualClock>(at(500s))}, 1s};
   host.set_first_start(at(100s));
