@@ -21,6 +21,21 @@ expect_output_of() {
   [[ $said == $'a 2\nb 1' ]] || fail "$1 printed '$said'"
 }
 
+# check_exports <library>: it shows others what is declared for them, and nothing else of its own.
+check_exports() {
+  local all exported foreign internal='tidemill::detail::executor_of(tidemill::detail::IoService&)'
+  local of_asio='boost::asio::detail::call_stack<boost::asio::detail::thread_context, boost::asio::detail::thread_info_base>::top_'
+  all=$(nm -C "$1")
+  exported=$(nm -DC --defined-only "$1")
+  [[ $exported == *' T tidemill::StreamingContext::text_file_stream('* ]] || fail "$1 does not export StreamingContext::text_file_stream()"
+  [[ $all == *" t $internal"* ]] || fail "$1 has no hidden function $internal"
+  [[ $exported != *" T $internal"* ]] || fail "$1 exports $internal, which is internal"
+  foreign=$(grep ' T ' <<< "$exported" | grep -v 'tidemill::' || true)
+  [[ -z $foreign ]] || fail "$1 exports what is not Tidemill's: $foreign"
+  # The sockets may be served by an io_context of the program: then both must share what Asio keeps for each thread.
+  [[ $exported == *"$of_asio"* ]] || fail "$1 hides $of_asio from the program, which crashes one that runs its sockets"
+}
+
 with_cmake() {
   "$CMAKE" -S "$here/$way" -B "$folder" -G Ninja \
     -DCMAKE_CXX_COMPILER="$CXX" -DCMAKE_CXX_COMPILER_LAUNCHER="$ccache" "$@"
@@ -45,11 +60,7 @@ case $way in
       said=$("$tool" --version) || fail "$tool --version ended with status $?"
       [[ $said =~ ^tidemill-checkpoint\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$tool --version printed '$said'"
     fi
-    if [[ $kind == shared ]]; then
-      # Hidden visibility: what the library defines for others is its own.
-      foreign=$(nm -DC --defined-only "$prefix"/lib*/libtidemill.so | grep ' T ' | grep -v 'tidemill::' || true)
-      [[ -z $foreign ]] || fail "libtidemill.so exports what is not Tidemill's: $foreign"
-    fi
+    [[ $kind != shared ]] || check_exports "$(find "$prefix" -name libtidemill.so)"
     ;;
   find_package)
     with_cmake -DCMAKE_PREFIX_PATH="$prefix"
