@@ -1,5 +1,6 @@
 // What the engine tells about its work. SEMANTICS E1–E6.
 #include "engine/harness.hpp"
+#include "tidemill/testing/sim_fs.hpp"
 
 namespace tidemill {
 namespace {
@@ -151,6 +152,37 @@ TEST(Listener, HearsThatAFailedBatchIsCompletedAndWhy) {  // E3, E4
   ASSERT_TRUE(outputs[0].failure_reason.has_value());
   EXPECT_THAT(*outputs[0].failure_reason, HasSubstr("no connection to the shop"));
   EXPECT_EQ(outputs[1].failure_reason, std::nullopt);
+}
+
+TEST(Listener, HearsThatABatchWhichIsTriedAgainEndsWithItsLastAttempt) {  // E2
+  const auto clock = std::make_shared<ManualClock>();
+  const Context context{{.app_name = "engine-test",
+                         .parallelism = 1,
+                         .executor = nullptr,
+                         .clock = clock,
+                         .log = nullptr,
+                         .fs = std::make_shared<testing::SimFs>()}};
+  StreamingContext ssc{context, 1s};
+  ssc.checkpoint("checkpoint");
+  const auto diary = keep_diary(ssc);
+  const auto stream = ssc.receiver_stream(std::make_shared<Feed<int>>());
+  int attempts = 0;
+  stream.foreach_batch([&](const auto&) {
+    clock->advance(100ms);
+    if (++attempts == 1) throw std::runtime_error{"no connection to the shop"};
+  });
+  stream.foreach_batch([&](const auto&) { clock->advance(100ms); });
+  ssc.start(Drive::by_host);
+  clock->advance(1s);
+  EXPECT_TRUE(ssc.step());
+  ASSERT_EQ(diary->batches.size(), 1u);
+  const BatchInfo batch = diary->batches.all()[0];
+  ASSERT_EQ(batch.outputs.size(), 2u);
+  EXPECT_EQ(batch.processing_start_time, at(1001));
+  EXPECT_EQ(batch.outputs[1].end_time, at(1001.2));
+  EXPECT_EQ(batch.outputs[0].start_time, at(1001.2));
+  EXPECT_EQ(batch.outputs[0].failure_reason, std::nullopt);
+  EXPECT_EQ(batch.processing_end_time, at(1001.3));
 }
 
 TEST(Listener, HearsOfReceiversWhatTheySayOnTheirOwnThreads) {  // E1, EN6
