@@ -469,17 +469,49 @@ void expect_disk_full(const std::string& target, std::size_t bytes) {
   EXPECT_FALSE(fs::exists(target));
 }
 
+class FileSizeLimit {  // of what this process writes
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_{std::signal(SIGXFSZ, SIG_IGN)} {
+    EXPECT_EQ(::getrlimit(RLIMIT_FSIZE, &before_), 0);
+    struct rlimit limit = before_;
+    limit.rlim_cur = bytes;
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before_), 0);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  struct rlimit before_ {};
+  void (*handler_)(int);
+};
+
+class
+    SmallDisk {  // of 256 KiB; where this process may not mount one, no file can be larger, which fails in the same way
+ public:
+  explicit SmallDisk(std::string at) : at_{std::move(at)} {
+    is_mounted_ = ::mount("tidemill-test", at_.c_str(), "tmpfs", 0, "size=256k") == 0;
+    if (!is_mounted_) limit_.emplace(256 * 1024);
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  ~SmallDisk() {
+    if (is_mounted_) ::umount2(at_.c_str(), MNT_DETACH);
+  }
+
+ private:
+  std::string at_;
+  bool is_mounted_ = false;
+  std::optional<FileSizeLimit> limit_;
+};
+
 TEST_F(FileOutput, FailsWithASentenceWhenTheDiskIsFull) {
   const std::string disk = path("disk");
   fs::create_directory(disk);
-  if (::mount("tidemill-test", disk.c_str(), "tmpfs", 0, "size=256k") != 0) {
-    GTEST_SKIP() << "a small disk cannot be mounted (" << std::generic_category().message(errno)
-                 << "); run this test as root with CAP_SYS_ADMIN";
-  }
-  struct Unmount {
-    std::string at;
-    ~Unmount() { ::umount2(at.c_str(), MNT_DETACH); }
-  } const unmount{disk};
+  const SmallDisk small{disk};
   write_batch(disk + "/before", "kept");
   expect_disk_full(disk + "/out", 1'000'000);
   EXPECT_EQ(files_of(disk), (Files{{"before", "<directory>"}})) << "the failed output gives its space back";
@@ -488,16 +520,11 @@ TEST_F(FileOutput, FailsWithASentenceWhenTheDiskIsFull) {
   EXPECT_EQ(content_of(disk + "/before/part-00000"), "kept");
 }
 
-TEST_F(FileOutput, FailsWithASentenceWhenAFileGrowsBeyondItsLimit) {  // the way of a full disk, without being root
-  struct rlimit before {};
-  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  struct rlimit limit = before;
-  limit.rlim_cur = 150'000;
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
-  expect_disk_full(path(), 1'000'000);
-  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
-  std::signal(SIGXFSZ, handler);
+TEST_F(FileOutput, FailsWithASentenceWhenAFileGrowsBeyondItsLimit) {
+  {
+    const FileSizeLimit limit{150'000};
+    expect_disk_full(path(), 1'000'000);
+  }
   EXPECT_EQ(files_of(root_), Files{});
 }
 
