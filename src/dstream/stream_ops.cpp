@@ -14,6 +14,7 @@ TIDEMILL_API void check_context(const char* op, const StreamingEngine& engine, c
 void check_same_context(const char* op, const GraphNode& a, const GraphNode& b);
 TIDEMILL_API void check_context(const char* op, const StreamingEngine& engine, const GraphNode& stream);
 TIDEMILL_API void check_can_slice(const StreamingEngine& engine);
+TIDEMILL_API void warn_unless_on_slide(const StreamingEngine& engine, Time from, Time to, Duration slide);
 
 void check_same_context(const char* op, const GraphNode& a, const GraphNode& b) {
   if (a.engine() != b.engine())
@@ -33,6 +34,17 @@ void check_can_slice(const StreamingEngine& engine) {
         "come when data does; give the context a batch interval");
   if (engine.state() == StreamingState::initialized)
     throw PlanError("illegal_state", "slice() was called before start(), when there are no batches yet");
+}
+
+void warn_unless_on_slide(const StreamingEngine& engine, Time from, Time to, Duration slide) {
+  const Time zero = engine.zero_time();
+  for (const Time end : {from, to}) {
+    // Times outside of all batches say "from the first" and "to the last", on the slide or not.
+    if (end < zero || end > engine.cut_until() || floor_to(end, slide, zero) == end) continue;
+    engine.runtime()->log(LogLevel::warning, "slice: " + to_string(end) + " is not on the slide of the stream, " +
+                                                 to_string(slide) + "; rounded down to " +
+                                                 to_string(floor_to(end, slide, zero)));
+  }
 }
 
 }  // namespace tidemill::detail

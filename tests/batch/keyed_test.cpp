@@ -217,6 +217,41 @@ TEST(PartitionBy, PutsEqualKeysTogetherAndKeepsTheirOrder) {
   EXPECT_EQ(placed.partition_by(5).node_pointer(), placed.node_pointer()) << "it lies like that already";
 }
 
+TEST(KeyedOperators, TakeANumberOfPartitionsOrAPartitioner) {
+  Context context{{.parallelism = 2}};
+  const auto pairs = context.parallelize(std::vector<std::pair<int, int>>{{1, 1}, {2, 2}, {3, 3}, {1, 4}}).cache();
+  const auto by_parity = partition_by_function<int>(2, [](int key) { return key % 2; });
+  const auto expect_by_parity = [&](const auto& batch) {
+    EXPECT_EQ(batch.partitioner(), by_parity);
+    std::vector<std::size_t> sizes;
+    for (const auto& part : batch.glom().collect()) sizes.push_back(part.size());
+    EXPECT_EQ(sizes, (std::vector<std::size_t>{1, 2})) << "2, then 1 and 3";
+  };
+  expect_by_parity(pairs.group_by_key(by_parity));
+  expect_by_parity(pairs.aggregate_by_key(0, std::plus<>{}, std::plus<>{}, by_parity));
+  expect_by_parity(pairs.fold_by_key(0, std::plus<>{}, by_parity));
+  expect_by_parity(pairs.combine_by_key([](int v) { return v; }, std::plus<>{}, std::plus<>{}, by_parity));
+  EXPECT_EQ(pairs.group_by_key(5).num_partitions(), 5u);
+
+  const auto records = pairs.keys();
+  const auto parts = [](const auto& batch) { return batch.glom().collect(); };
+  using Parts = std::vector<std::vector<int>>;
+  EXPECT_EQ(parts(records.distinct(by_parity)), (Parts{{2}, {1, 3}}));
+  EXPECT_EQ(parts(records.intersection(context.parallelize(std::vector{3, 2, 9}), by_parity)), (Parts{{2}, {3}}));
+  EXPECT_EQ(parts(records.subtract(context.parallelize(std::vector{3}), by_parity)), (Parts{{2}, {1, 1}}));
+  EXPECT_THROW((void)records.distinct(std::make_shared<HashPartitioner<std::string>>(2)), PlanError);
+}
+
+TEST(MapPartitions, KeepsThePartitionerIfToldThatKeysStay) {
+  Context context{{.parallelism = 2}};
+  const auto pairs = context.parallelize(std::vector<std::pair<int, int>>{{1, 1}, {2, 2}}).partition_by(3);
+  const auto same = [](std::size_t, std::span<const std::pair<int, int>> records) {
+    return std::vector(records.begin(), records.end());
+  };
+  EXPECT_EQ(pairs.map_partitions_with_index(same).partitioner(), nullptr);
+  EXPECT_EQ(pairs.map_partitions_with_index(same, PreservesPartitioning::yes).partitioner(), pairs.partitioner());
+}
+
 TEST(PartitionBy, RefusesAPartitionerForOtherKeys) {
   const auto pairs = four_threads().parallelize(random_pairs(4, 4, 6), 2);
   EXPECT_THROW((void)pairs.partition_by(std::make_shared<HashPartitioner<std::string>>(2)), PlanError);

@@ -73,6 +73,55 @@ TEST(GroupByKey, CollectsTheValuesOfEachKey) {  // P1
   });
 }
 
+TEST(GroupByKey, TakesANumberOfPartitionsOrAPartitioner) {  // P1
+  StreamTest<std::pair<int, int>> test;
+  std::vector<std::size_t> partitions;
+  const auto look = [&](const auto& batch) { partitions.push_back(batch.num_partitions()); };
+  test.input().group_by_key(3).foreach_batch(look);
+  const auto by_parity = test.input().group_by_key(partition_by_function<int>(2, [](int key) { return key % 2; }));
+  by_parity.foreach_batch(look);
+  using Group = std::pair<int, std::vector<int>>;
+  test.run(by_parity, {{{1, 10}, {2, 20}, {1, 11}}}).expect_batches({{Group{2, {20}}, Group{1, {10, 11}}}});
+  EXPECT_EQ(partitions, (std::vector<std::size_t>{3, 2}));
+}
+
+TEST(KeyedOperators, RefuseAPartitionerForOtherKeysAtOnce) {  // P1, P3
+  StreamTest<std::pair<int, int>> test;
+  const auto s = test.input();
+  const auto texts = std::make_shared<HashPartitioner<std::string>>(2);
+  const auto refused = [](const char* op, const std::function<void()>& action) {
+    try {
+      action();
+      ADD_FAILURE() << op << ": nothing was thrown";
+    } catch (const PlanError& error) {
+      EXPECT_EQ(error.code(), "wrong_partitioner");
+      EXPECT_THAT(error.what(), HasSubstr(op));
+    }
+  };
+  refused("reduce_by_key", [&] { (void)s.reduce_by_key(std::plus<>{}, texts); });
+  refused("combine_by_key",
+          [&] { (void)s.combine_by_key([](int v) { return v; }, std::plus<>{}, std::plus<>{}, texts); });
+  refused("group_by_key", [&] { (void)s.group_by_key(texts); });
+  refused("full_outer_join", [&] { (void)s.full_outer_join(s, texts); });
+  refused("cogroup", [&] { (void)s.cogroup(s, texts); });
+  refused("group_by_key_and_window", [&] { (void)s.group_by_key_and_window(2s, 1s, texts); });
+  refused("reduce_by_key_and_window", [&] { (void)s.reduce_by_key_and_window(std::plus<>{}, 2s, 1s, texts); });
+}
+
+TEST(MapPartitions, KeepsThePartitionerIfToldThatKeysStay) {  // M2
+  StreamTest<std::pair<int, int>> test{1s, 2};
+  const auto sums = test.input().reduce_by_key(std::plus<>{});
+  const auto same = [](std::span<const std::pair<int, int>> records) {
+    return std::vector(records.begin(), records.end());
+  };
+  std::vector<bool> kept;
+  const auto look = [&](const auto& batch) { kept.push_back(batch.partitioner() != nullptr); };
+  sums.map_partitions(same).foreach_batch(look);
+  sums.map_partitions(same, PreservesPartitioning::yes).foreach_batch(look);
+  test.step({{1, 1}, {2, 2}});
+  EXPECT_EQ(kept, (std::vector<bool>{false, true}));
+}
+
 TEST(CombineByKey, MakesMergesAndCombines) {  // P1
   for_each_parallelism([](StreamTest<std::pair<int, int>>& test) {
     const auto texts = test.input().combine_by_key([](int v) { return std::to_string(v); },

@@ -38,6 +38,33 @@ TEST(Slice, RoundsItsEndsDownToTheSlide) {  // M22
             (std::vector<std::vector<int>>{{20}, {30}}));
 }
 
+TEST(Slice, WarnsOfAnEndThatIsNotOnTheSlide) {  // M22
+  std::vector<std::string> warnings;
+  const auto clock = std::make_shared<ManualClock>();
+  Context context{{.app_name = "test",
+                   .parallelism = 1,
+                   .executor = nullptr,
+                   .clock = clock,
+                   .log = [&](LogLevel level, std::string_view line) {
+                     if (level == LogLevel::warning) warnings.emplace_back(line);
+                   }}};
+  StreamingContext ssc{context, 1s};
+  const auto stream = ssc.constant_stream(context.parallelize(std::vector{1}));
+  stream.foreach_batch([](const auto&) {});
+  ssc.remember(1h);
+  ssc.start(Drive::by_host);
+  for (int i = 0; i < 3; ++i) {
+    clock->advance(1s);
+    ssc.step();
+  }
+  EXPECT_EQ(stream.slice(batch_time(0), batch_time(2)).size(), 3u);
+  EXPECT_EQ(stream.slice(Time::min(), Time::max()).size(), 3u);
+  EXPECT_THAT(warnings, ElementsAre());
+  EXPECT_EQ(stream.slice(batch_time(0) + 400ms, batch_time(2)).size(), 3u);
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("is not on the slide of the stream, 1 s; rounded down to " +
+                                              to_string(batch_time(0)))));
+}
+
 TEST(Slice, LeavesOutTimesBeforeTheStartAndTimesThatHaveNotCome) {  // M22
   Sliced s;
   EXPECT_EQ(s.stream->slice(Time::min(), batch_time(0)).size(), 1u);

@@ -87,12 +87,41 @@ TEST(Joins, MatchTheTwoBatchesOfTheSameTime) {  // P3
   });
 }
 
-TEST(Joins, TakeANumberOfPartitions) {  // P3
+TEST(Joins, TakeAChainAsIs) {  // P3, M10, C15
   TwoInputs two;
-  std::size_t partitions = 0;
-  two.left().join(two.right(), 5).foreach_batch([&](const auto& batch) { partitions = batch.num_partitions(); });
+  const auto left = two.left().filter([](const Pair& p) { return p.first != 9; });
+  const auto right = two.right().map([](const Pair& p) { return Pair{p.first, p.second + "!"}; });
+  const auto inner = two.test.collect(left.join(right));
+  const auto outer = two.test.collect(left.left_outer_join(right));
+  const auto from_right = two.test.collect(left.right_outer_join(right));
+  const auto full = two.test.collect(left.full_outer_join(right));
+  const auto groups = two.test.collect(left.cogroup(right));
+  const auto with = two.test.collect(
+      left.transform_with(right, [](const Batch<Pair>& a, const Batch<Pair>& b) { return a.union_with(b); }));
+  const auto all = two.test.collect(two.test.streaming().transform_streams(
+      [](const Batch<Pair>& a, const Batch<Pair>& b) { return b.union_with(a); }, left, right));
+  two.step({{1, "a"}, {9, "b"}}, {{1, "x"}, {2, "y"}});
+
+  using ::testing::Pair;
+  using ::testing::UnorderedElementsAre;
+  const std::optional<std::string> none;
+  EXPECT_THAT((*inner)[0], ElementsAre(Pair(1, Pair("a", "x!"))));
+  EXPECT_THAT((*outer)[0], ElementsAre(Pair(1, Pair("a", "x!"))));
+  EXPECT_THAT((*from_right)[0], UnorderedElementsAre(Pair(1, Pair("a", "x!")), Pair(2, Pair(none, "y!"))));
+  EXPECT_THAT((*full)[0], UnorderedElementsAre(Pair(1, Pair("a", "x!")), Pair(2, Pair(none, "y!"))));
+  EXPECT_EQ((*groups)[0].size(), 2u);
+  EXPECT_THAT((*with)[0], ElementsAre(Pair(1, "a"), Pair(1, "x!"), Pair(2, "y!")));
+  EXPECT_THAT((*all)[0], ElementsAre(Pair(1, "x!"), Pair(2, "y!"), Pair(1, "a")));
+}
+
+TEST(Joins, TakeANumberOfPartitionsOrAPartitioner) {  // P3
+  TwoInputs two;
+  std::vector<std::size_t> partitions;
+  const auto look = [&](const auto& batch) { partitions.push_back(batch.num_partitions()); };
+  two.left().join(two.right(), 5).foreach_batch(look);
+  two.left().cogroup(two.right(), partition_by_function<int>(2, [](int key) { return key % 2; })).foreach_batch(look);
   two.step({{1, "a"}}, {{1, "b"}});
-  EXPECT_EQ(partitions, 5u);
+  EXPECT_EQ(partitions, (std::vector<std::size_t>{5, 2}));
 }
 
 TEST(Joins, WithAStaticBatchGoThroughTransform) {  // P9
@@ -168,28 +197,37 @@ TEST(SeveralContexts, DoNotMix) {  // M8, M10, P3, C14, C15
   refused([&] { (void)ssc.transform_streams([](const Batch<Pair>& x) { return x; }, b); });
 }
 
-TEST(SeveralSlides, DoNotMix) {  // M8, C14
-  StreamTest<int> test;
-  // No operator gives another slide yet; a source of somebody's own may.
-  class Slow final : public detail::StreamNode<int> {
-   public:
-    explicit Slow(const std::shared_ptr<detail::StreamingEngine>& engine) : StreamNode<int>{engine, "slow", 2s} {}
-
-   protected:
-    Batch<int> compute(Time) override { return Context{}.parallelize(std::vector{1}); }
+TEST(SeveralSlides, DoNotMix) {  // M8, M10, P3, C14, C15
+  TwoInputs two;
+  const auto a = two.left();
+  const auto slow = two.right().window(2s, 2s);
+  auto& ssc = two.test.streaming();
+  const auto refused = [](const std::function<void()>& action) {
+    try {
+      action();
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const PlanError& error) {
+      EXPECT_EQ(error.code(), "different_slides");
+      EXPECT_THAT(error.what(), HasSubstr("1 s and 2 s"));
+    }
   };
-  const DStream<int> slow{detail::add_node<Slow>(test.streaming().engine())};
-  try {
-    (void)test.input().union_with(slow);
-    ADD_FAILURE();
-  } catch (const PlanError& error) {
-    EXPECT_EQ(error.code(), "different_slides");
-    EXPECT_THAT(error.what(), HasSubstr("1 s and 2 s"));
-  }
-  // An output on it has a job every other batch. [B2]
-  const auto batches = test.collect(slow);
-  for (int i = 0; i < 4; ++i) test.step();
-  EXPECT_EQ(batches->size(), 2u);
+  refused([&] { (void)a.union_with(slow); });
+  refused([&] { (void)a.join(slow); });
+  refused([&] { (void)a.left_outer_join(slow); });
+  refused([&] { (void)a.right_outer_join(slow); });
+  refused([&] { (void)a.full_outer_join(slow); });
+  refused([&] { (void)a.cogroup(slow); });
+  refused([&] { (void)a.transform_with(slow, [](const Batch<Pair>& x, const Batch<Pair>&) { return x; }); });
+  refused([&] { (void)ssc.union_streams<Pair>({a, slow}); });
+  refused([&] { (void)ssc.transform(std::vector{a, slow}, [](const auto& batches, Time) { return batches[0]; }); });
+  refused([&] { (void)ssc.transform_streams([](const Batch<Pair>& x, const Batch<Pair>&) { return x; }, a, slow); });
+}
+
+TEST(SeveralSlides, GiveTheSlowStreamAJobEveryOtherBatch) {  // B2
+  StreamTest<int> test;
+  const auto batches = test.collect(test.input().window(2s, 2s));
+  for (int i = 0; i < 4; ++i) test.step({i});
+  EXPECT_EQ(*batches, (std::vector<std::vector<int>>{{0, 1}, {2, 3}}));
 }
 
 }  // namespace

@@ -55,6 +55,8 @@ namespace tidemill {
 template <class In, class Stages, class Ref, detail::ChainFacts Facts>
 class BatchChain;
 
+/// Whether a function of whole partitions leaves each key in the partition where it was. Source: Spark `preservesPartitioning`.
+enum class PreservesPartitioning : bool { no, yes };
 /// Whether a record may be drawn more than once.
 enum class Replacement { without, with };
 
@@ -66,43 +68,38 @@ class BatchOps : public NarrowOps<Self, T> {
   // ---- partitions handed to a function whole ------------------------------------------------------------------------
 
   /// Calls `f` once a partition with all its records, `std::span<const T>`; its result, a range, is the new partition.
-  /// The partition is held in memory during the call. The second form is told the number of the partition first.
+  /// The partition is held in memory during the call. The second form is told the number of the partition first. The result has
+  /// the partitioner of this batch if you say that keys stay where they are; that is not checked.
   template <class F>
-  [[nodiscard]] auto map_partitions(F f) const;
+  [[nodiscard]] auto map_partitions(F f, PreservesPartitioning preserves = PreservesPartitioning::no) const;
   template <class F>
-  [[nodiscard]] auto map_partitions_with_index(F f) const;
+  [[nodiscard]] auto map_partitions_with_index(F f, PreservesPartitioning preserves = PreservesPartitioning::no) const;
 
   // ---- keyed aggregation: needs T = std::pair<K, V> -----------------------------------------------------------------
 
   /// One pair a key: the values folded by `f(V, V) -> V`, which must be associative. Values are folded in batch order.
-  /// `partitions`: of the result; 0 means the context's parallelism.
+  /// `partitions`: of the result, or a partitioner for it; by default the partitioner that the batch has already, else the
+  /// context's parallelism. So for all of these.
   template <class F>
-  [[nodiscard]] auto reduce_by_key(F f, std::size_t partitions = 0) const;
-  template <class F, class P>
-    requires std::derived_from<P, AnyPartitioner>
-  [[nodiscard]] auto reduce_by_key(F f, std::shared_ptr<P> partitioner) const;
+  [[nodiscard]] auto reduce_by_key(F f, Partitioning partitions = {}) const;
 
   /// The general form: `create(V) -> C` for the first value of a key in a partition, `merge_value(C, V) -> C` for the
   /// next, `merge_combiners(C, C) -> C` for partial results. The merging functions may also take `C&` and return
   /// nothing.
   template <class Create, class MergeValue, class MergeCombiners>
   [[nodiscard]] auto combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
-                                    std::size_t partitions = 0) const;
-  template <class Create, class MergeValue, class MergeCombiners, class P>
-    requires std::derived_from<P, AnyPartitioner>
-  [[nodiscard]] auto combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
-                                    std::shared_ptr<P> partitioner) const;
+                                    Partitioning partitions = {}) const;
 
   /// Folds the values of each key into `zero`, anew in each partition: `in(C, V) -> C`, then `across(C, C) -> C`.
   template <class C, class In, class Across>
-  [[nodiscard]] auto aggregate_by_key(C zero, In in, Across across, std::size_t partitions = 0) const;
+  [[nodiscard]] auto aggregate_by_key(C zero, In in, Across across, Partitioning partitions = {}) const;
   /// aggregate_by_key with one function. `zero` must be neutral, since it enters once for each partition.
   template <class V, class F>
-  [[nodiscard]] auto fold_by_key(V zero, F f, std::size_t partitions = 0) const;
+  [[nodiscard]] auto fold_by_key(V zero, F f, Partitioning partitions = {}) const;
 
   /// (k, all values of k in batch order, std::vector<V>). Prefer reduce_by_key where it will do: it moves one value a
   /// key.
-  [[nodiscard]] auto group_by_key(std::size_t partitions = 0) const;
+  [[nodiscard]] auto group_by_key(Partitioning partitions = {}) const;
 
   /// All pairs, each in the partition that its key belongs to. Moves nothing when they are there already.
   [[nodiscard]] Batch<T> partition_by(Partitioning partitions) const;
@@ -142,14 +139,14 @@ class BatchOps : public NarrowOps<Self, T> {
   /// partitioners, partition i of the result is partition i of both instead, and the partitioner is kept.
   template <detail::ChainLike Other>
   [[nodiscard]] Batch<T> union_with(const Other& other) const;
-  /// Each record once. Needs a record that can be a key, as do the next two.
-  [[nodiscard]] auto distinct(std::size_t partitions = 0) const;
+  /// Each record once. Needs a record that can be a key, as do the next two; a partitioner is one of whole records.
+  [[nodiscard]] auto distinct(Partitioning partitions = {}) const;
   /// The records that are in both, once each.
   template <detail::ChainLike Other>
-  [[nodiscard]] Batch<T> intersection(const Other& other, std::size_t partitions = 0) const;
+  [[nodiscard]] Batch<T> intersection(const Other& other, Partitioning partitions = {}) const;
   /// The records that are not in `other`, as often as they are here.
   template <detail::ChainLike Other>
-  [[nodiscard]] Batch<T> subtract(const Other& other, std::size_t partitions = 0) const;
+  [[nodiscard]] Batch<T> subtract(const Other& other, Partitioning partitions = {}) const;
   /// A random part of the records: each with probability `fraction`, or, with replacement, each a Poisson number of
   /// times with that mean. The same seed gives the same sample. Errors: ConfigError for a fraction that cannot be.
   [[nodiscard]] Batch<T> sample(Replacement replacement, double fraction, std::uint64_t seed = 0) const;

@@ -50,9 +50,9 @@ class StreamOps : public NarrowOps<Self, T> {
 
   // ---- batch by batch ---------------------------------------------------------------------------------------------------
 
-  /// As the operators of Batch of the same name.
+  /// As the operators of Batch of the same name. [M2]
   template <class F>
-  [[nodiscard]] auto map_partitions(F f) const;
+  [[nodiscard]] auto map_partitions(F f, PreservesPartitioning preserves = PreservesPartitioning::no) const;
   [[nodiscard]] auto glom() const;
   [[nodiscard]] DStream<T> repartition(std::size_t partitions) const;
 
@@ -62,7 +62,7 @@ class StreamOps : public NarrowOps<Self, T> {
   /// One record a batch: how many there are. An empty batch gives 0. [M6]
   [[nodiscard]] DStream<std::size_t> count() const;
   /// (value, how often it occurs in the batch). [M7]
-  [[nodiscard]] auto count_by_value(std::size_t partitions = 0) const;
+  [[nodiscard]] auto count_by_value(Partitioning partitions = {}) const;
 
   /// The records of both streams, batch by batch. Errors: PlanError when the streams belong to different contexts or have
   /// different slides. [M8]
@@ -74,8 +74,8 @@ class StreamOps : public NarrowOps<Self, T> {
   template <class F>
   [[nodiscard]] auto transform(F f) const;
   /// `f(batch, other batch)` or `f(batch, other batch, time)`. [M10]
-  template <class U, class F>
-  [[nodiscard]] auto transform_with(const DStream<U>& other, F f) const;
+  template <class Other, class F>
+  [[nodiscard]] auto transform_with(const Other& other, F f) const;
 
   /// Each batch is computed once and kept while it is remembered, for streams that several outputs use. [M20]
   [[nodiscard]] DStream<T> cache() const;
@@ -83,26 +83,27 @@ class StreamOps : public NarrowOps<Self, T> {
 
   // ---- pairs: need T = std::pair<K, V> ----------------------------------------------------------------------------------
 
-  /// As the operators of Batch of the same name; `partitions` may be a number or a std::shared_ptr to a Partitioner. [P1]
-  template <class F, class Partitions = std::size_t>
-  [[nodiscard]] auto reduce_by_key(F f, Partitions partitions = {}) const;
-  template <class Create, class MergeValue, class MergeCombiners, class Partitions = std::size_t>
+  /// As the operators of Batch of the same name; `partitions` may be a number or a std::shared_ptr to a Partitioner.
+  /// Errors: PlanError "wrong_partitioner" when that is for keys of another type. [P1]
+  template <class F>
+  [[nodiscard]] auto reduce_by_key(F f, Partitioning partitions = {}) const;
+  template <class Create, class MergeValue, class MergeCombiners>
   [[nodiscard]] auto combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
-                                    Partitions partitions = {}) const;
-  template <class Partitions = std::size_t>
-  [[nodiscard]] auto group_by_key(Partitions partitions = {}) const;
+                                    Partitioning partitions = {}) const;
+  [[nodiscard]] auto group_by_key(Partitioning partitions = {}) const;
 
-  /// Joins of the two batches of the same time; both streams need the same slide. [P3]
-  template <class W, class Partitions = std::size_t>
-  [[nodiscard]] auto join(const DStream<W>& other, Partitions partitions = {}) const;
-  template <class W, class Partitions = std::size_t>
-  [[nodiscard]] auto left_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
-  template <class W, class Partitions = std::size_t>
-  [[nodiscard]] auto right_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
-  template <class W, class Partitions = std::size_t>
-  [[nodiscard]] auto full_outer_join(const DStream<W>& other, Partitions partitions = {}) const;
-  template <class W, class Partitions = std::size_t>
-  [[nodiscard]] auto cogroup(const DStream<W>& other, Partitions partitions = {}) const;
+  /// Joins of the two batches of the same time; both streams need the same context and the same slide. A Batch is joined inside
+  /// `transform`. Errors: PlanError "different_contexts", "different_slides". [P3, P9]
+  template <class Other>
+  [[nodiscard]] auto join(const Other& other, Partitioning partitions = {}) const;
+  template <class Other>
+  [[nodiscard]] auto left_outer_join(const Other& other, Partitioning partitions = {}) const;
+  template <class Other>
+  [[nodiscard]] auto right_outer_join(const Other& other, Partitioning partitions = {}) const;
+  template <class Other>
+  [[nodiscard]] auto full_outer_join(const Other& other, Partitioning partitions = {}) const;
+  template <class Other>
+  [[nodiscard]] auto cogroup(const Other& other, Partitioning partitions = {}) const;
 
   // ---- windows: need a batch interval -----------------------------------------------------------------------------------
   //
@@ -127,25 +128,23 @@ class StreamOps : public NarrowOps<Self, T> {
   /// One record a window: how many records it has, from the first record of the stream on; before, none. [M18]
   [[nodiscard]] DStream<std::size_t> count_by_window(Duration length, std::optional<Duration> slide = {}) const;
   /// (value, how often it occurs in the window). [M19]
-  template <class Partitions = std::size_t>
   [[nodiscard]] auto count_by_value_and_window(Duration length, std::optional<Duration> slide = {},
-                                               Partitions partitions = {}) const;
+                                               Partitioning partitions = {}) const;
 
   /// (k, all values of k in the window, std::vector<V>), in batch order. Needs pairs, as do the next two. [P4]
-  template <class Partitions = std::size_t>
   [[nodiscard]] auto group_by_key_and_window(Duration length, std::optional<Duration> slide = {},
-                                             Partitions partitions = {}) const;
+                                             Partitioning partitions = {}) const;
   /// One pair a key of the window: its values folded by f, which must be associative. Keys and values own what they hold. [P5]
-  template <class F, class Partitions = std::size_t>
+  template <class F>
   [[nodiscard]] auto reduce_by_key_and_window(F f, Duration length, std::optional<Duration> slide = {},
-                                              Partitions partitions = {}) const;
+                                              Partitioning partitions = {}) const;
   /// The same by running values: value = f(inverse(value, what left), what entered). A key stays when its last record has left
   /// the window, with whatever value that gives, unless `filter(key, value)` or `filter(pair)` is false: then it is not shown,
   /// and is forgotten when no record of it is left. [P6, W7-W9]
-  template <class F, class Inverse, class Partitions = std::size_t, class Filter = detail::KeepAll>
+  template <class F, class Inverse, class Filter = detail::KeepAll>
     requires(!std::convertible_to<Inverse, Duration>)
   [[nodiscard]] auto reduce_by_key_and_window(F f, Inverse inverse, Duration length, std::optional<Duration> slide = {},
-                                              Partitions partitions = {}, Filter filter = {}) const;
+                                              Partitioning partitions = {}, Filter filter = {}) const;
 
   // ---- state: needs pairs -----------------------------------------------------------------------------------------------
   //
@@ -192,7 +191,7 @@ class StreamOps : public NarrowOps<Self, T> {
 
   // ---- facts ------------------------------------------------------------------------------------------------------------
 
-  /// The batches of an interval, *both ends included*, oldest first. Ends that are not on the slide are rounded down; times
+  /// The batches of an interval, *both ends included*, oldest first. Ends that are not on the slide are rounded down, which is logged as a warning; times
   /// before the start and times that have not come yet are left out; batches that are no longer remembered are computed again,
   /// from what their inputs still have. Errors: PlanError before the start, and when the gate is on_arrival. [M22]
   [[nodiscard]] std::vector<Batch<T>> slice(Time from, Time to) const;
@@ -218,8 +217,10 @@ class StreamOps : public NarrowOps<Self, T> {
   friend Self;
   StreamOps() = default;
   using NarrowOps<Self, T>::self;
-  template <class U, class G>
-  [[nodiscard]] auto lift_two(const char* op, const DStream<U>& other, G g) const;
+  template <class Other, class G>
+  [[nodiscard]] auto lift_two(const char* op, const Other& other, G g) const;
+  template <class Other, class Join>
+  [[nodiscard]] auto join_by(const char* op, const Other& other, const Partitioning& partitions, Join join) const;
 };
 
 /// A handle to a stream.

@@ -128,7 +128,7 @@ class TIDEMILL_API StreamingContext {
   [[nodiscard]] auto transform(const std::vector<DStream<T>>& streams, F f);
   /// The same for streams of different types: `f(batch, batch, …, time)` or `f(batch, batch, …)`.
   template <class F, class First, class... Rest>
-  [[nodiscard]] auto transform_streams(F f, const DStream<First>& first, const DStream<Rest>&... rest);
+  [[nodiscard]] auto transform_streams(F f, const First& first, const Rest&... rest);
 
   // ---- checkpoints: before start ----------------------------------------------------------------------------------------
 
@@ -295,6 +295,23 @@ DStream<T> StreamingContext::union_streams(const std::vector<DStream<T>>& stream
   });
 }
 
+namespace detail {
+
+template <class F, class First, class... Rest>
+[[nodiscard]] auto transform_all(const std::shared_ptr<StreamingEngine>& engine, F f, const DStream<First>& first,
+                                 const DStream<Rest>&... rest) {
+  check_context("transform_streams", *engine, first.node());
+  (check_same_context("transform_streams", first.node(), rest.node()), ...);
+  auto call = [f = share(std::move(f))](const Batch<First>& a, const Batch<Rest>&... others, Time t) {
+    return call_with_time("transform_streams", f, t, a, others...);
+  };
+  using Out = typename std::invoke_result_t<decltype(call)&, Batch<First>, Batch<Rest>..., Time>::value_type;
+  using Node = JoinedNode<Out, decltype(call), DStream<First>, DStream<Rest>...>;
+  return DStream<Out>{add_node<Node>(engine, "transform_streams", first.slide(), std::move(call), first, rest...)};
+}
+
+}  // namespace detail
+
 template <class T, class F>
 auto StreamingContext::transform(const std::vector<DStream<T>>& streams, F f) {
   if (streams.empty()) throw PlanError("no_streams", "transform was given no stream; give at least one");
@@ -310,16 +327,8 @@ auto StreamingContext::transform(const std::vector<DStream<T>>& streams, F f) {
 }
 
 template <class F, class First, class... Rest>
-auto StreamingContext::transform_streams(F f, const DStream<First>& first, const DStream<Rest>&... rest) {
-  detail::check_context("transform_streams", *engine_, first.node());
-  (detail::check_same_context("transform_streams", first.node(), rest.node()), ...);
-  auto call = [f = detail::share(std::move(f))](const Batch<First>& a, const Batch<Rest>&... others, Time t) {
-    return detail::call_with_time("transform_streams", f, t, a, others...);
-  };
-  using Out = typename std::invoke_result_t<decltype(call)&, Batch<First>, Batch<Rest>..., Time>::value_type;
-  using Node = detail::JoinedNode<Out, decltype(call), DStream<First>, DStream<Rest>...>;
-  return DStream<Out>{
-      detail::add_node<Node>(engine_, "transform_streams", first.slide(), std::move(call), first, rest...)};
+auto StreamingContext::transform_streams(F f, const First& first, const Rest&... rest) {
+  return detail::transform_all(engine_, std::move(f), detail::as_stream(first), detail::as_stream(rest)...);
 }
 
 }  // namespace tidemill

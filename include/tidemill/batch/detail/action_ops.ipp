@@ -29,7 +29,7 @@ struct AddCounts {
 template <class Chain>
 [[nodiscard]] auto count_keys(const char* op, const Chain& ones) {
   using K = pair_key_t<typename Chain::value_type>;
-  return combine(op, ones, Itself{}, AddCounts{}, AddCounts{}, choose_partitioner<K>(ones, 0)).collect_as_map();
+  return combine(op, ones, Itself{}, AddCounts{}, AddCounts{}, choose_partitioner<K>(op, {}, ones)).collect_as_map();
 }
 
 template <class T>

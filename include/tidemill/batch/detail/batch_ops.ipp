@@ -10,15 +10,26 @@
 namespace tidemill {
 namespace detail {
 
-/// The partitioner of a keyed result that asked for `partitions`: what the batch has already, if that fits.
-template <class K, class Chain>
-[[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_partitioner(const Chain& chain, std::size_t partitions) {
-  if (const PartitionerRef before = partitioner_of(chain);
-      before && (partitions == 0 || partitions == before->partitions())) {
-    if (auto same = std::dynamic_pointer_cast<const Partitioner<K>>(before)) return same;
+/// The partitioner of a keyed result: the one asked for, else the largest that an input has and that fits, else by hash.
+template <class K, class... Chains>
+[[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_partitioner(const char* op, const Partitioning& wanted,
+                                                                       const Chains&... chains) {
+  if (wanted.partitioner()) {
+    auto typed = std::dynamic_pointer_cast<const Partitioner<K>>(wanted.partitioner());
+    if (!typed) throw_wrong_partitioner(op);
+    return typed;
   }
-  const std::size_t usual = chain.node().scope()->runtime->executor->parallelism();
-  return std::make_shared<const HashPartitioner<K>>(partitions == 0 ? usual : partitions);
+  std::shared_ptr<const Partitioner<K>> best;
+  const auto look = [&](const PartitionerRef& before) {
+    auto typed = std::dynamic_pointer_cast<const Partitioner<K>>(before);
+    if (!typed || (wanted.partitions() != 0 && wanted.partitions() != typed->partitions())) return;
+    if (!best || typed->partitions() > best->partitions()) best = std::move(typed);
+  };
+  (look(partitioner_of(chains)), ...);
+  if (best) return best;
+  const auto& first = std::get<0>(std::tie(chains...));
+  const std::size_t usual = first.node().scope()->runtime->executor->parallelism();
+  return std::make_shared<const HashPartitioner<K>>(wanted.partitions() == 0 ? usual : wanted.partitions());
 }
 
 template <class Chain, class Create, class MergeValue, class MergeCombiners>
@@ -211,92 +222,74 @@ template <class Chain>
 
 template <class Self, class T>
 template <class F>
-auto BatchOps<Self, T>::map_partitions(F f) const {
+auto BatchOps<Self, T>::map_partitions(F f, PreservesPartitioning preserves) const {
   static_assert(std::invocable<const F&, std::span<const T>>,
                 "map_partitions: the function must take std::span<const T>, all records of a partition");
   return map_partitions_with_index(
-      [f = detail::share(std::move(f))](std::size_t, std::span<const T> records) { return std::invoke(f, records); });
+      [f = detail::share(std::move(f))](std::size_t, std::span<const T> records) { return std::invoke(f, records); },
+      preserves);
 }
 
 template <class Self, class T>
 template <class F>
-auto BatchOps<Self, T>::map_partitions_with_index(F f) const {
+auto BatchOps<Self, T>::map_partitions_with_index(F f, PreservesPartitioning preserves) const {
   static_assert(std::invocable<const F&, std::size_t, std::span<const T>>,
                 "map_partitions_with_index: the function must take (std::size_t, std::span<const T>)");
   using Node = detail::MapPartitionsNode<Self, detail::shared_t<F>>;
-  return Batch<typename Node::Out>{std::make_shared<const Node>(self(), detail::share(std::move(f)))};
+  return Batch<typename Node::Out>{
+      std::make_shared<const Node>(self(), detail::share(std::move(f)), preserves == PreservesPartitioning::yes)};
 }
 
 // ---- keyed aggregation ----------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
-auto BatchOps<Self, T>::reduce_by_key(F f, std::size_t partitions) const {
+auto BatchOps<Self, T>::reduce_by_key(F f, Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "reduce_by_key needs a batch of std::pair; call key_by first");
   auto shared = detail::share(std::move(f));
   return detail::combine("reduce_by_key", self(), detail::Itself{}, shared, shared,
-                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
-}
-
-template <class Self, class T>
-template <class F, class P>
-  requires std::derived_from<P, AnyPartitioner>
-auto BatchOps<Self, T>::reduce_by_key(F f, std::shared_ptr<P> partitioner) const {
-  static_assert(detail::PairLike<T>, "reduce_by_key needs a batch of std::pair; call key_by first");
-  auto shared = detail::share(std::move(f));
-  return detail::combine("reduce_by_key", self(), detail::Itself{}, shared, shared, std::move(partitioner));
+                         detail::choose_partitioner<detail::pair_key_t<T>>("reduce_by_key", partitions, self()));
 }
 
 template <class Self, class T>
 template <class Create, class MergeValue, class MergeCombiners>
 auto BatchOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
-                                       std::size_t partitions) const {
+                                       Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "combine_by_key needs a batch of std::pair; call key_by first");
   return detail::combine("combine_by_key", self(), detail::share(std::move(create)),
                          detail::share(std::move(merge_value)), detail::share(std::move(merge_combiners)),
-                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
-}
-
-template <class Self, class T>
-template <class Create, class MergeValue, class MergeCombiners, class P>
-  requires std::derived_from<P, AnyPartitioner>
-auto BatchOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
-                                       std::shared_ptr<P> partitioner) const {
-  static_assert(detail::PairLike<T>, "combine_by_key needs a batch of std::pair; call key_by first");
-  return detail::combine("combine_by_key", self(), detail::share(std::move(create)),
-                         detail::share(std::move(merge_value)), detail::share(std::move(merge_combiners)),
-                         std::move(partitioner));
+                         detail::choose_partitioner<detail::pair_key_t<T>>("combine_by_key", partitions, self()));
 }
 
 template <class Self, class T>
 template <class C, class In, class Across>
-auto BatchOps<Self, T>::aggregate_by_key(C zero, In in, Across across, std::size_t partitions) const {
+auto BatchOps<Self, T>::aggregate_by_key(C zero, In in, Across across, Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "aggregate_by_key needs a batch of std::pair; call key_by first");
   auto shared_in = detail::share(std::move(in));
   return detail::combine("aggregate_by_key", self(),
                          detail::share(detail::FoldFromZero<C, decltype(shared_in)>{std::move(zero), shared_in}),
                          shared_in, detail::share(std::move(across)),
-                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+                         detail::choose_partitioner<detail::pair_key_t<T>>("aggregate_by_key", partitions, self()));
 }
 
 template <class Self, class T>
 template <class V, class F>
-auto BatchOps<Self, T>::fold_by_key(V zero, F f, std::size_t partitions) const {
+auto BatchOps<Self, T>::fold_by_key(V zero, F f, Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "fold_by_key needs a batch of std::pair; call key_by first");
   auto shared = detail::share(std::move(f));
   using C = detail::pair_value_t<T>;
   return detail::combine("fold_by_key", self(),
                          detail::share(detail::FoldFromZero<C, decltype(shared)>{C(std::move(zero)), shared}), shared,
-                         shared, detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+                         shared, detail::choose_partitioner<detail::pair_key_t<T>>("fold_by_key", partitions, self()));
 }
 
 template <class Self, class T>
-auto BatchOps<Self, T>::group_by_key(std::size_t partitions) const {
+auto BatchOps<Self, T>::group_by_key(Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "group_by_key needs a batch of std::pair; call key_by first");
   using V = detail::pair_value_t<T>;
   return detail::combine("group_by_key", self(), detail::StartGroup<V>{}, detail::AppendToGroup<V>{},
                          detail::JoinGroups<V>{},
-                         detail::choose_partitioner<detail::pair_key_t<T>>(self(), partitions));
+                         detail::choose_partitioner<detail::pair_key_t<T>>("group_by_key", partitions, self()));
 }
 
 // ---- actions --------------------------------------------------------------------------------------------------------

@@ -7,35 +7,12 @@
 namespace tidemill {
 namespace detail {
 
-/// The partitioner of a result of several inputs: the one asked for, else the largest that an input has, else by hash.
-template <class K, class... Chains>
-[[nodiscard]] std::shared_ptr<const Partitioner<K>> choose_common_partitioner(const char* op,
-                                                                              const Partitioning& wanted,
-                                                                              const Chains&... chains) {
-  if (wanted.partitioner()) {
-    auto typed = std::dynamic_pointer_cast<const Partitioner<K>>(wanted.partitioner());
-    if (!typed) throw_wrong_partitioner(op);
-    return typed;
-  }
-  std::shared_ptr<const Partitioner<K>> best;
-  const auto look = [&](const PartitionerRef& before) {
-    auto typed = std::dynamic_pointer_cast<const Partitioner<K>>(before);
-    if (!typed || (wanted.partitions() != 0 && wanted.partitions() != typed->partitions())) return;
-    if (!best || typed->partitions() > best->partitions()) best = std::move(typed);
-  };
-  (look(partitioner_of(chains)), ...);
-  if (best) return best;
-  const auto& first = std::get<0>(std::tie(chains...));
-  const std::size_t usual = first.node().scope()->runtime->executor->parallelism();
-  return std::make_shared<const HashPartitioner<K>>(wanted.partitions() == 0 ? usual : wanted.partitions());
-}
-
 template <class Policy, class First, class... Others>
 [[nodiscard]] auto cogrouped(const char* op, const Partitioning& wanted, const First& first, const Others&... others) {
   using K = pair_key_t<typename First::value_type>;
   static_assert(Key<K>, "the key of a keyed operation needs operator== and a hash; specialise tidemill::Hash for it");
   return Batch<typename Policy::Out>{std::make_shared<const CogroupNode<Policy, First, Others...>>(
-      op, choose_common_partitioner<K>(op, wanted, first, others...), first, others...)};
+      op, choose_partitioner<K>(op, wanted, first, others...), first, others...)};
 }
 
 template <Absent absent, class Left, class Right>

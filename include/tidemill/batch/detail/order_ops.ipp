@@ -151,7 +151,7 @@ Batch<T> BatchOps<Self, T>::repartition_and_sort_within_partitions(Partitioning 
   using Plan = detail::SortedByKey<K, Shared>;
   constexpr const char* op = "repartition_and_sort_within_partitions";
   return Batch<T>{std::make_shared<const detail::ExchangeNode<Self, Plan>>(
-      self(), Plan{{detail::KeyAssignment<K>{op, detail::choose_common_partitioner<K>(op, partitions, self())}},
+      self(), Plan{{detail::KeyAssignment<K>{op, detail::choose_partitioner<K>(op, partitions, self())}},
                    detail::Before<Shared>{op, Order::ascending, detail::share(std::move(less))}})};
 }
 

@@ -11,7 +11,7 @@ template <class Self, class T>
 Batch<T> BatchOps<Self, T>::partition_by(Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "partition_by needs a batch of std::pair; call key_by first");
   using K = detail::pair_key_t<T>;
-  auto partitioner = detail::choose_common_partitioner<K>("partition_by", partitions, self());
+  auto partitioner = detail::choose_partitioner<K>("partition_by", partitions, self());
   if (const PartitionerRef before = detail::partitioner_of(self()); before && before->equals(*partitioner)) {
     return Batch<T>{self()};
   }

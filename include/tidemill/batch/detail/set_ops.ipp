@@ -31,17 +31,17 @@ Batch<T> BatchOps<Self, T>::union_with(const Other& other) const {
 }
 
 template <class Self, class T>
-auto BatchOps<Self, T>::distinct(std::size_t partitions) const {
+auto BatchOps<Self, T>::distinct(Partitioning partitions) const {
   static_assert(Key<T>, "distinct needs records with operator== and a hash; specialise tidemill::Hash for their type");
   const auto chain = detail::as_keys(self(), detail::Nothing{});
   return detail::combine("distinct", chain, detail::Itself{}, detail::KeepFirst{}, detail::KeepFirst{},
-                         detail::choose_partitioner<T>(chain, partitions))
+                         detail::choose_partitioner<T>("distinct", partitions, chain))
       .keys();
 }
 
 template <class Self, class T>
 template <detail::ChainLike Other>
-Batch<T> BatchOps<Self, T>::intersection(const Other& other, std::size_t partitions) const {
+Batch<T> BatchOps<Self, T>::intersection(const Other& other, Partitioning partitions) const {
   static_assert(std::is_same_v<T, typename Other::value_type>,
                 "intersection: both batches must have records of one type");
   static_assert(Key<T>,
@@ -53,7 +53,7 @@ Batch<T> BatchOps<Self, T>::intersection(const Other& other, std::size_t partiti
 
 template <class Self, class T>
 template <detail::ChainLike Other>
-Batch<T> BatchOps<Self, T>::subtract(const Other& other, std::size_t partitions) const {
+Batch<T> BatchOps<Self, T>::subtract(const Other& other, Partitioning partitions) const {
   static_assert(std::is_same_v<T, typename Other::value_type>, "subtract: both batches must have records of one type");
   static_assert(Key<T>, "subtract needs records with operator== and a hash; specialise tidemill::Hash for their type");
   return detail::cogrouped<detail::SubtractRecords<T>>(

@@ -53,10 +53,16 @@ class MapPartitionsNode final
   using Range = std::invoke_result_t<const F&, std::size_t, std::span<const T>>;
   using Out = std::ranges::range_value_t<Range>;
 
-  MapPartitionsNode(Chain chain, F f)
-      : PreparedNode<Out>{chain.node().scope()}, f_{std::move(f)}, chain_{std::move(chain)} {}
+  MapPartitionsNode(Chain chain, F f, bool keeps_partitioner)
+      : PreparedNode<Out>{chain.node().scope()},
+        f_{std::move(f)},
+        chain_{std::move(chain)},
+        keeps_partitioner_{keeps_partitioner} {}
   [[nodiscard]] std::size_t partitions() const override { return chain_.node().partitions(); }
   [[nodiscard]] std::size_t size_hint() const override { return chain_.node().size_hint(); }
+  [[nodiscard]] PartitionerRef partitioner() const override {
+    return keeps_partitioner_ ? partitioner_of(chain_) : nullptr;
+  }
 
  protected:
   void build(std::vector<std::vector<Out>>& parts, std::vector<Arena>& arenas) const override {
@@ -80,6 +86,7 @@ class MapPartitionsNode final
  private:
   F f_;
   Chain chain_;
+  bool keeps_partitioner_;
 };
 
 }  // namespace tidemill::detail

@@ -10,15 +10,25 @@ namespace detail {
 TIDEMILL_API void check_same_context(const char* op, const GraphNode& a, const GraphNode& b);
 TIDEMILL_API void check_context(const char* op, const StreamingEngine& engine, const GraphNode& stream);
 TIDEMILL_API void check_can_slice(const StreamingEngine& engine);
+TIDEMILL_API void warn_unless_on_slide(const StreamingEngine& engine, Time from, Time to, Duration slide);
 
-/// A number of partitions as the operators of batches take it, whatever integer it came as; partitioners stay as they are.
-template <class P>
-[[nodiscard]] auto as_partitions(const P& partitions) {
-  if constexpr (std::integral<P>) {
-    return static_cast<std::size_t>(partitions);
-  } else {
-    return partitions;
-  }
+/// What the user gave, once it is known to suit keys of type K: better refused here than by every batch.
+template <class K>
+[[nodiscard]] Partitioning checked(const char* op, Partitioning partitions) {
+  const PartitionerRef& given = partitions.partitioner();
+  if (given && !std::dynamic_pointer_cast<const Partitioner<K>>(given)) throw_wrong_partitioner(op);
+  return partitions;
+}
+
+/// A stream, a chain, or the stream of a stateful operator, as a DStream.
+template <class Other>
+[[nodiscard]] auto as_stream(const Other& other) {
+  static_assert(
+      requires { typename Other::value_type; } &&
+          std::convertible_to<const Other&, DStream<typename Other::value_type>>,
+      "the other side must be a stream too; a Batch goes with a stream inside transform(): "
+      "stream.transform([batch](const auto& mine) { return mine.join(batch); })");
+  return DStream<typename Other::value_type>{other};
 }
 
 /// f(batch..., time) or f(batch...): user functions may leave the time out.
@@ -57,21 +67,35 @@ auto StreamOps<Self, T>::lift(const char* op, G g) const {
 }
 
 template <class Self, class T>
-template <class U, class G>
-auto StreamOps<Self, T>::lift_two(const char* op, const DStream<U>& other, G g) const {
-  detail::check_same_context(op, self().node(), other.node());
+template <class Other, class G>
+auto StreamOps<Self, T>::lift_two(const char* op, const Other& other, G g) const {
+  const auto stream = detail::as_stream(other);
+  using Stream = std::remove_const_t<decltype(stream)>;
+  using U = typename Stream::value_type;
+  detail::check_same_context(op, self().node(), stream.node());
   using Out = typename std::invoke_result_t<G&, decltype(self().at(Time{})), Batch<U>, Time>::value_type;
-  using Node = detail::JoinedNode<Out, G, Self, DStream<U>>;
-  return DStream<Out>{detail::add_node<Node>(engine(), op, slide(), std::move(g), self(), other)};
+  using Node = detail::JoinedNode<Out, G, Self, Stream>;
+  return DStream<Out>{detail::add_node<Node>(engine(), op, slide(), std::move(g), self(), stream)};
+}
+
+template <class Self, class T>
+template <class Other, class Join>
+auto StreamOps<Self, T>::join_by(const char* op, const Other& other, const Partitioning& partitions, Join join) const {
+  static_assert(detail::PairLike<T> && detail::PairLike<typename Other::value_type>,
+                "a join and cogroup need two streams of std::pair; call key_by first");
+  return lift_two(op, other,
+                  [join, partitions = detail::checked<detail::pair_key_t<T>>(op, partitions)](
+                      const auto& a, const auto& b, Time) { return join(a, b, partitions); });
 }
 
 // ---- batch by batch -----------------------------------------------------------------------------------------------------
 
 template <class Self, class T>
 template <class F>
-auto StreamOps<Self, T>::map_partitions(F f) const {
-  return lift("map_partitions",
-              [f = detail::share(std::move(f))](const auto& batch) { return batch.map_partitions(f); });
+auto StreamOps<Self, T>::map_partitions(F f, PreservesPartitioning preserves) const {
+  return lift("map_partitions", [f = detail::share(std::move(f)), preserves](const auto& batch) {
+    return batch.map_partitions(f, preserves);
+  });
 }
 
 template <class Self, class T>
@@ -107,20 +131,21 @@ DStream<std::size_t> StreamOps<Self, T>::count() const {
 }
 
 template <class Self, class T>
-auto StreamOps<Self, T>::count_by_value(std::size_t partitions) const {
-  return lift("count_by_value", [partitions](const auto& batch) {
-    return batch.map([](const T& record) {
-                  return std::pair<T, std::size_t>{record, 1};
-                })
-        .reduce_by_key(std::plus<>{}, partitions);
-  });
+auto StreamOps<Self, T>::count_by_value(Partitioning partitions) const {
+  return lift("count_by_value",
+              [partitions = detail::checked<T>("count_by_value", std::move(partitions))](const auto& batch) {
+                return batch.map([](const T& record) {
+                              return std::pair<T, std::size_t>{record, 1};
+                            })
+                    .reduce_by_key(std::plus<>{}, partitions);
+              });
 }
 
 template <class Self, class T>
 template <class Other>
 DStream<T> StreamOps<Self, T>::union_with(const Other& other) const {
   static_assert(std::is_same_v<typename Other::value_type, T>, "union_with needs two streams of the same type");
-  return lift_two("union", DStream<T>{other},
+  return lift_two("union", other,
                   [](const auto& a, const Batch<T>& b, Time) { return Batch<T>{Batch<T>{a}.union_with(b)}; });
 }
 
@@ -133,9 +158,9 @@ auto StreamOps<Self, T>::transform(F f) const {
 }
 
 template <class Self, class T>
-template <class U, class F>
-auto StreamOps<Self, T>::transform_with(const DStream<U>& other, F f) const {
-  return lift_two("transform_with", other, [f = detail::share(std::move(f))](const auto& a, const Batch<U>& b, Time t) {
+template <class Other, class F>
+auto StreamOps<Self, T>::transform_with(const Other& other, F f) const {
+  return lift_two("transform_with", other, [f = detail::share(std::move(f))](const auto& a, const auto& b, Time t) {
     return detail::call_with_time("transform_with", f, t, Batch<T>{a}, b);
   });
 }
@@ -148,87 +173,72 @@ DStream<T> StreamOps<Self, T>::cache() const {
 // ---- pairs --------------------------------------------------------------------------------------------------------------
 
 template <class Self, class T>
-template <class F, class Partitions>
-auto StreamOps<Self, T>::reduce_by_key(F f, Partitions partitions) const {
+template <class F>
+auto StreamOps<Self, T>::reduce_by_key(F f, Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "reduce_by_key needs a stream of std::pair; call key_by first");
-  return lift("reduce_by_key", [f = detail::share(std::move(f)), partitions = detail::as_partitions(partitions)](
-                                   const auto& batch) { return batch.reduce_by_key(f, partitions); });
+  const char* const op = "reduce_by_key";
+  return lift(op, [f = detail::share(std::move(f)),
+                   partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
+    return batch.reduce_by_key(f, partitions);
+  });
 }
 
 template <class Self, class T>
-template <class Create, class MergeValue, class MergeCombiners, class Partitions>
+template <class Create, class MergeValue, class MergeCombiners>
 auto StreamOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
-                                        Partitions partitions) const {
+                                        Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "combine_by_key needs a stream of std::pair; call key_by first");
-  return lift("combine_by_key",
-              [create = detail::share(std::move(create)), merge_value = detail::share(std::move(merge_value)),
-               merge_combiners = detail::share(std::move(merge_combiners)),
-               partitions = detail::as_partitions(partitions)](const auto& batch) {
-                return batch.combine_by_key(create, merge_value, merge_combiners, partitions);
-              });
+  const char* const op = "combine_by_key";
+  return lift(op, [create = detail::share(std::move(create)), merge_value = detail::share(std::move(merge_value)),
+                   merge_combiners = detail::share(std::move(merge_combiners)),
+                   partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
+    return batch.combine_by_key(create, merge_value, merge_combiners, partitions);
+  });
 }
 
 template <class Self, class T>
-template <class Partitions>
-auto StreamOps<Self, T>::group_by_key(Partitions partitions) const {
+auto StreamOps<Self, T>::group_by_key(Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "group_by_key needs a stream of std::pair; call key_by first");
-  return lift("group_by_key", [partitions = detail::as_partitions(partitions)](const auto& batch) {
+  const char* const op = "group_by_key";
+  return lift(op, [partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
     return batch.group_by_key(partitions);
   });
 }
 
 template <class Self, class T>
-template <class W, class Partitions>
-auto StreamOps<Self, T>::join(const DStream<W>& other, Partitions partitions) const {
-  static_assert(detail::PairLike<T> && detail::PairLike<W>, "join needs two streams of std::pair; call key_by first");
-  return lift_two("join", other,
-                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
-                    return a.join(b, partitions);
-                  });
+template <class Other>
+auto StreamOps<Self, T>::join(const Other& other, Partitioning partitions) const {
+  return join_by("join", other, partitions,
+                 [](const auto& a, const auto& b, const Partitioning& wanted) { return a.join(b, wanted); });
 }
 
 template <class Self, class T>
-template <class W, class Partitions>
-auto StreamOps<Self, T>::left_outer_join(const DStream<W>& other, Partitions partitions) const {
-  static_assert(detail::PairLike<T> && detail::PairLike<W>,
-                "left_outer_join needs two streams of std::pair; call key_by first");
-  return lift_two("left_outer_join", other,
-                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
-                    return a.left_outer_join(b, partitions);
-                  });
+template <class Other>
+auto StreamOps<Self, T>::left_outer_join(const Other& other, Partitioning partitions) const {
+  return join_by("left_outer_join", other, partitions,
+                 [](const auto& a, const auto& b, const Partitioning& wanted) { return a.left_outer_join(b, wanted); });
 }
 
 template <class Self, class T>
-template <class W, class Partitions>
-auto StreamOps<Self, T>::right_outer_join(const DStream<W>& other, Partitions partitions) const {
-  static_assert(detail::PairLike<T> && detail::PairLike<W>,
-                "right_outer_join needs two streams of std::pair; call key_by first");
-  return lift_two("right_outer_join", other,
-                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
-                    return a.right_outer_join(b, partitions);
-                  });
+template <class Other>
+auto StreamOps<Self, T>::right_outer_join(const Other& other, Partitioning partitions) const {
+  return join_by("right_outer_join", other, partitions, [](const auto& a, const auto& b, const Partitioning& wanted) {
+    return a.right_outer_join(b, wanted);
+  });
 }
 
 template <class Self, class T>
-template <class W, class Partitions>
-auto StreamOps<Self, T>::full_outer_join(const DStream<W>& other, Partitions partitions) const {
-  static_assert(detail::PairLike<T> && detail::PairLike<W>,
-                "full_outer_join needs two streams of std::pair; call key_by first");
-  return lift_two("full_outer_join", other,
-                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
-                    return a.full_outer_join(b, partitions);
-                  });
+template <class Other>
+auto StreamOps<Self, T>::full_outer_join(const Other& other, Partitioning partitions) const {
+  return join_by("full_outer_join", other, partitions,
+                 [](const auto& a, const auto& b, const Partitioning& wanted) { return a.full_outer_join(b, wanted); });
 }
 
 template <class Self, class T>
-template <class W, class Partitions>
-auto StreamOps<Self, T>::cogroup(const DStream<W>& other, Partitions partitions) const {
-  static_assert(detail::PairLike<T> && detail::PairLike<W>,
-                "cogroup needs two streams of std::pair; call key_by first");
-  return lift_two("cogroup", other,
-                  [partitions = detail::as_partitions(partitions)](const auto& a, const Batch<W>& b, Time) {
-                    return a.cogroup(b, partitions);
-                  });
+template <class Other>
+auto StreamOps<Self, T>::cogroup(const Other& other, Partitioning partitions) const {
+  return join_by("cogroup", other, partitions,
+                 [](const auto& a, const auto& b, const Partitioning& wanted) { return a.cogroup(b, wanted); });
 }
 
 // ---- output operations --------------------------------------------------------------------------------------------------
@@ -300,6 +310,7 @@ void StreamOps<Self, T>::save_as_object_files(std::string prefix, std::string su
 template <class Self, class T>
 std::vector<Batch<T>> StreamOps<Self, T>::slice(Time from, Time to) const {
   detail::check_can_slice(*engine());
+  detail::warn_unless_on_slide(*engine(), from, to, slide());
   const std::scoped_lock lock{engine()->graph_mutex()};
   const Time zero = engine()->zero_time();
   const Time first = std::max(zero, engine()->resumed_from());

@@ -60,17 +60,16 @@ struct Codec<detail::SavedPartition> {
 namespace detail {
 
 /// A hash partitioner for a number (0: as many as the context's parallelism), or the user's own.
-template <class K, class Partitions>
-[[nodiscard]] std::shared_ptr<const Partitioner<K>> window_partitioner(const StreamingEngine& engine,
-                                                                       const Partitions& partitions) {
-  if constexpr (std::integral<Partitions>) {
-    const auto count = static_cast<std::size_t>(partitions);
-    return std::make_shared<const HashPartitioner<K>>(count == 0 ? engine.runtime()->executor->parallelism() : count);
-  } else {
-    static_assert(std::convertible_to<Partitions, std::shared_ptr<const Partitioner<K>>>,
-                  "the partitions of a window are a number, or a std::shared_ptr to a Partitioner of its keys");
-    return partitions;
+template <class K>
+[[nodiscard]] std::shared_ptr<const Partitioner<K>> window_partitioner(const char* op, const StreamingEngine& engine,
+                                                                       const Partitioning& wanted) {
+  if (wanted.partitioner()) {
+    auto typed = std::dynamic_pointer_cast<const Partitioner<K>>(wanted.partitioner());
+    if (!typed) throw_wrong_partitioner(op);
+    return typed;
   }
+  const std::size_t usual = engine.runtime()->executor->parallelism();
+  return std::make_shared<const HashPartitioner<K>>(wanted.partitions() == 0 ? usual : wanted.partitions());
 }
 
 // ---- keyed windows --------------------------------------------------------------------------------------------------------

@@ -16,17 +16,6 @@ consteval void check_window_function() {
       "the function of a window must take two values, each as a copy or a constant reference, and return one");
 }
 
-/// How a keyed result is partitioned: by the partitioner given, else by the one that the batch has, else by hash.
-template <class K, class Chain, class Partitions>
-[[nodiscard]] std::shared_ptr<const Partitioner<K>> keyed_partitioner(const Chain& chain,
-                                                                      const Partitions& partitions) {
-  if constexpr (std::integral<Partitions>) {
-    return choose_partitioner<K>(chain, static_cast<std::size_t>(partitions));
-  } else {
-    return partitions;
-  }
-}
-
 /// A batch, or any function's argument, as it is.
 struct AsItIs {
   template <class Chain>
@@ -96,14 +85,14 @@ template <class F>
 }
 
 /// The values of each key of a batch folded by f. `to_pairs(batch)` gives them.
-template <class In, class Part, class Parent, class Partitions, class F, class ToPairs>
+template <class In, class Part, class Parent, class F, class ToPairs>
 [[nodiscard]] auto keyed_reduce_window(const char* op, const Parent& parent, const WindowShape& shape, Part blank,
-                                       const Partitions& partitions, F f, ToPairs to_pairs) {
+                                       const Partitioning& partitions, F f, ToPairs to_pairs) {
   using InKey = pair_key_t<In>;
   using Out = std::pair<owned_t<InKey>, owned_t<pair_value_t<In>>>;
   static_assert(Key<InKey>,
                 "the key of a keyed operation needs operator== and a hash; specialise tidemill::Hash for it");
-  const auto partitioner = window_partitioner<InKey>(*parent.engine(), partitions);
+  const auto partitioner = window_partitioner<InKey>(op, *parent.engine(), partitions);
   auto reduce = [op, f = std::move(f), partitioner, to_pairs](const auto& batch) {
     return combine(op, to_pairs(batch), Itself{}, f, f, partitioner);
   };
@@ -166,34 +155,33 @@ DStream<std::size_t> StreamOps<Self, T>::count_by_window(Duration length, std::o
 }
 
 template <class Self, class T>
-template <class Partitions>
 auto StreamOps<Self, T>::count_by_value_and_window(Duration length, std::optional<Duration> slide,
-                                                   Partitions partitions) const {
+                                                   Partitioning partitions) const {
   const char* const op = "count_by_value_and_window";
   const detail::WindowShape shape{op, self().node(), length, slide};
   using Part = detail::RunningTotals<owned_t<T>, std::size_t, std::plus<>, std::minus<>, detail::NotZero>;
   return detail::keyed_reduce_window<std::pair<T, std::size_t>>(
-      op, self(), shape, Part{op, {}, {}, {}, shape}, detail::as_partitions(partitions), std::plus<>{},
+      op, self(), shape, Part{op, {}, {}, {}, shape}, partitions, std::plus<>{},
       [](const auto& batch) { return detail::as_keys(batch, std::size_t{1}); });
 }
 
 template <class Self, class T>
-template <class Partitions>
 auto StreamOps<Self, T>::group_by_key_and_window(Duration length, std::optional<Duration> slide,
-                                                 Partitions partitions) const {
+                                                 Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "group_by_key_and_window needs a stream of std::pair; call key_by first");
   using K = detail::pair_key_t<T>;
   using V = detail::pair_value_t<T>;
   using Out = std::pair<K, std::vector<V>>;
   const char* const op = "group_by_key_and_window";
+  partitions = detail::checked<K>(op, std::move(partitions));
   // Each batch is grouped once; a window only puts the groups of its batches together.
-  auto group = [op, partitions = detail::as_partitions(partitions)](const auto& batch) {
+  auto group = [op, partitions](const auto& batch) {
     return detail::combine(op, batch, detail::StartGroup<V>{}, detail::AppendToGroup<V>{}, detail::JoinGroups<V>{},
-                           detail::keyed_partitioner<K>(batch, partitions));
+                           detail::choose_partitioner<K>(op, partitions, batch));
   };
-  auto join = [op, partitions = detail::as_partitions(partitions)](const Batch<Out>& groups) {
+  auto join = [op, partitions](const Batch<Out>& groups) {
     return detail::combine(op, groups, detail::Itself{}, detail::JoinGroups<V>{}, detail::JoinGroups<V>{},
-                           detail::keyed_partitioner<K>(groups, partitions));
+                           detail::choose_partitioner<K>(op, partitions, groups));
   };
   const auto pieces = std::make_shared<detail::WindowPieces<Out>>(
       op, detail::WindowShape{op, self().node(), length, slide}, engine()->runtime());
@@ -204,9 +192,9 @@ auto StreamOps<Self, T>::group_by_key_and_window(Duration length, std::optional<
 }
 
 template <class Self, class T>
-template <class F, class Partitions>
+template <class F>
 auto StreamOps<Self, T>::reduce_by_key_and_window(F f, Duration length, std::optional<Duration> slide,
-                                                  Partitions partitions) const {
+                                                  Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "reduce_by_key_and_window needs a stream of std::pair; call key_by first");
   using K = owned_t<detail::pair_key_t<T>>;
   using V = owned_t<detail::pair_value_t<T>>;
@@ -215,15 +203,15 @@ auto StreamOps<Self, T>::reduce_by_key_and_window(F f, Duration length, std::opt
   const auto shared = detail::share(std::move(f));
   const detail::WindowShape shape{op, self().node(), length, slide};
   using Part = detail::TwoStacks<K, V, detail::shared_t<F>>;
-  return detail::keyed_reduce_window<T>(op, self(), shape, Part{op, shared, shape}, detail::as_partitions(partitions),
-                                        shared, detail::AsItIs{});
+  return detail::keyed_reduce_window<T>(op, self(), shape, Part{op, shared, shape}, partitions, shared,
+                                        detail::AsItIs{});
 }
 
 template <class Self, class T>
-template <class F, class Inverse, class Partitions, class Filter>
+template <class F, class Inverse, class Filter>
   requires(!std::convertible_to<Inverse, Duration>)
 auto StreamOps<Self, T>::reduce_by_key_and_window(F f, Inverse inverse, Duration length, std::optional<Duration> slide,
-                                                  Partitions partitions, Filter filter) const {
+                                                  Partitioning partitions, Filter filter) const {
   static_assert(detail::PairLike<T>, "reduce_by_key_and_window needs a stream of std::pair; call key_by first");
   using K = owned_t<detail::pair_key_t<T>>;
   using V = owned_t<detail::pair_value_t<T>>;
@@ -237,7 +225,7 @@ auto StreamOps<Self, T>::reduce_by_key_and_window(F f, Inverse inverse, Duration
   using Part = detail::RunningTotals<K, V, detail::shared_t<F>, detail::shared_t<Inverse>, detail::shared_t<Filter>>;
   return detail::keyed_reduce_window<T>(
       op, self(), shape, Part{op, shared, detail::share(std::move(inverse)), detail::share(std::move(filter)), shape},
-      detail::as_partitions(partitions), shared, detail::AsItIs{});
+      partitions, shared, detail::AsItIs{});
 }
 
 }  // namespace tidemill
