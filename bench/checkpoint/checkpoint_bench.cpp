@@ -145,7 +145,10 @@ class Job {
     queue_->push(updates);
     const auto begin = std::chrono::steady_clock::now();
     clock_->advance(1s);
-    listener_->done.acquire();
+    while (!listener_->done.try_acquire_for(200ms)) {  // a context that has stopped completes no batch
+      if (streaming_->await_termination_or_timeout(0ms))
+        throw std::runtime_error{"the context stopped without an error"};
+    }
     while (streaming_->metrics().running_batches != 0) std::this_thread::sleep_for(20us);
     return ms_since(begin);
   }
