@@ -77,14 +77,16 @@ std::uint64_t bytes_in(const std::vector<Extent>& extents) {
 }
 
 void check_options(const CheckpointOptions& options) {
-  const auto segment_fits = [](std::uint64_t bytes) { return bytes >= 4096 && bytes % 512 == 0; };
-  if (!segment_fits(options.plan_segment_bytes) || !segment_fits(options.commit_segment_bytes))
-    throw ConfigError("segments of a checkpoint take at least 4096 bytes, and a multiple of 512");
+  check_segment_bytes("plan_segment_bytes", options.plan_segment_bytes);
+  check_segment_bytes("commit_segment_bytes", options.commit_segment_bytes);
   if (options.keep_snapshots < 2)
     throw ConfigError("keep_snapshots is " + std::to_string(options.keep_snapshots) + " and must be at least 2");
-  if (options.max_commits_in_flight == 0) throw ConfigError("max_commits_in_flight must be at least 1");
-  if (!(options.snapshot_log_fraction >= 0)) throw ConfigError("snapshot_log_fraction must not be negative");
-  if (options.keep_for < Duration::zero()) throw ConfigError("keep_for must not be negative");
+  if (options.max_commits_in_flight == 0) throw ConfigError("max_commits_in_flight is 0 and must be at least 1");
+  if (!(options.snapshot_log_fraction >= 0))
+    throw ConfigError("snapshot_log_fraction is " + std::to_string(options.snapshot_log_fraction) +
+                      " and must not be negative");
+  if (options.keep_for < Duration::zero())
+    throw ConfigError("keep_for is " + to_string(options.keep_for) + " and must not be negative");
 }
 
 }  // namespace
@@ -378,13 +380,19 @@ struct CheckpointStore::Impl {
 
   void note_snapshot_failure(const std::exception_ptr& error) {
     std::string text;
+    std::string code;
     try {
+      code = "unknown";
       text = describe(error);
-    } catch (const std::bad_alloc&) {
+      std::rethrow_exception(error);
+    } catch (const Error& known) {
+      code = known.code();
+    } catch (...) {  // no memory for the words, perhaps
     }
     const std::lock_guard guard{mutex};
     ++statistics.snapshot_failures;
     statistics.last_failure = std::move(text);
+    statistics.last_failure_code = std::move(code);
     next_attempt = statistics.log_bytes + options.snapshot_min_log_bytes / 4 + 1;
   }
 

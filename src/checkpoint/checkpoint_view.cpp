@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "checkpoint/block_log.hpp"
 #include "checkpoint/image.hpp"
 #include "tidemill/core/codec_layout.hpp"
 
@@ -108,6 +109,17 @@ std::string plan_json(const PlanRecord& record) {
   return out + "}";
 }
 
+// What is wrong with the log of a receiver; empty when nothing is.
+std::string problem_of_blocks(Fs& fs, const std::string& directory, const CheckpointId& id) {
+  try {
+    const LogPlace place = block_log_place(fs, directory, id, {});
+    if (!place.segments().empty()) static_cast<void>(scan_blocks(place, false));
+    return "";
+  } catch (const WorldError& error) {
+    return error.what();
+  }
+}
+
 }  // namespace
 
 CheckpointView::CheckpointView(std::string directory, std::shared_ptr<Fs> fs)
@@ -178,6 +190,7 @@ std::vector<CheckpointView::File> CheckpointView::files() const {
     if (std::binary_search(names.begin(), names.end(), receivers_name)) {
       for (const std::string& receiver : fs_->list(receivers)) {
         const std::string directory = join_path(receivers, receiver);
+        const std::size_t begin = files.size();
         for (const std::string& name : fs_->list(directory)) {
           const std::string path = join_path(directory, name);
           if (const auto number = number_of(name, "blocks", ".log")) {
@@ -185,6 +198,17 @@ std::vector<CheckpointView::File> CheckpointView::files() const {
           } else {
             look(path, name.ends_with(".tmp") ? "unfinished" : "other", [](const FsReader&) {});
           }
+        }
+        if (!id) continue;
+        // Damage inside belongs to the file that it is in; a file that is missing is told of its directory.
+        const std::string problem = problem_of_blocks(*fs_, directory, *id);
+        if (problem.empty()) continue;
+        const auto file = std::find_if(files.begin() + static_cast<std::ptrdiff_t>(begin), files.end(),
+                                       [&](const File& one) { return problem.find(one.path) != std::string::npos; });
+        if (file == files.end()) {
+          files.push_back({directory, "receiver log", 0, problem});
+        } else if (file->problem.empty()) {
+          file->problem = problem;
         }
       }
     }
@@ -305,6 +329,22 @@ void CheckpointView::dump_logs(FunctionRef<void(std::string_view)> line) const {
         }
       }
       line(out + "]}");
+    }
+    const std::string receivers = join_path(directory_, receivers_name);
+    if (!fs_->exists(receivers)) return;
+    for (const std::string& receiver : fs_->list(receivers)) {
+      const LogPlace place = block_log_place(*fs_, join_path(receivers, receiver), image.id, {});
+      if (place.segments().empty()) continue;
+      RecordReader blocks{*fs_, scan_blocks(place, false).log.extents, {}};
+      while (blocks.next()) {
+        std::string out = "{";
+        append_field(out, "type", "block");
+        append_field(out, "receiver", receiver);
+        append_field(out, "number", blocks.stamp());
+        out += ",\"bytes\":";
+        append_json_hex(out, blocks.take_rest());
+        line(out + "}");
+      }
     }
   });
 }

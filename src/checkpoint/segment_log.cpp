@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <utility>
 
 namespace tidemill::detail {
@@ -84,6 +85,12 @@ std::optional<std::uint64_t> number_of(std::string_view name, std::string_view p
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
   if (error != std::errc{} || end != name.data() + name.size() || number == 0) return std::nullopt;
   return number;
+}
+
+void check_segment_bytes(std::string_view option, std::uint64_t bytes) {
+  if (bytes >= 4096 && bytes % 512 == 0) return;
+  throw ConfigError(std::string{option} + " is " + std::to_string(bytes) +
+                    "; it must be a multiple of 512, and at least 4096");
 }
 
 std::string LogPlace::path(std::uint64_t segment) const {
@@ -334,16 +341,23 @@ void SegmentLog::set_preamble(FrameType type, std::int64_t stamp, std::string by
   preamble_ = LogRecord{type, stamp, {preamble_bytes_}};
 }
 
-void SegmentLog::append(std::span<const LogRecord> records, std::vector<LogPosition>* at) {
+// P4: nothing is written to a file again of which a write or a sync has failed.
+void SegmentLog::give_up() noexcept {
+  file_.reset();
+  buffer_.clear();
+  ahead_.reset();
+}
+
+void SegmentLog::write(std::span<const LogRecord> records, std::vector<LogPosition>* at) {
   if (records.empty()) return;
-  LogPosition now;
-  std::vector<Extent> extents;
-  {
+  if (!ahead_) {
     const std::lock_guard lock{mutex_};
-    now = position_;
-    if (!extents_.empty()) extents.push_back(extents_.back());
+    Ahead ahead{position_, {}};
+    if (!extents_.empty()) ahead.extents.push_back(extents_.back());
+    ahead_ = std::move(ahead);
   }
-  const bool continued = !extents.empty();
+  LogPosition& now = ahead_->position;
+  std::vector<Extent>& extents = ahead_->extents;
   buffer_.clear();
   std::uint64_t write_from = now.offset;
   const auto flush = [&] {
@@ -423,19 +437,33 @@ void SegmentLog::append(std::span<const LogRecord> records, std::vector<LogPosit
       positions.push_back(now);
     }
     flush();
-    file_->sync_data();
   } catch (...) {
-    file_.reset();  // P4
-    buffer_.clear();
+    give_up();
     throw;
   }
   if (buffer_.capacity() > 2 * flush_bytes) buffer_ = {};
-  extents.back().to = now.offset;
-  const std::lock_guard lock{mutex_};
-  if (continued) extents_.pop_back();
-  extents_.insert(extents_.end(), extents.begin(), extents.end());
-  position_ = now;
   if (at != nullptr) *at = std::move(positions);
+}
+
+void SegmentLog::sync() {
+  if (!ahead_) return;
+  try {
+    {  // nothing may fail once the records are durable
+      const std::lock_guard lock{mutex_};
+      extents_.reserve(extents_.size() + ahead_->extents.size());
+    }
+    file_->sync_data();
+  } catch (...) {
+    give_up();
+    throw;
+  }
+  std::vector<Extent>& extents = ahead_->extents;
+  extents.back().to = ahead_->position.offset;
+  const std::lock_guard lock{mutex_};
+  if (!extents_.empty()) extents_.pop_back();
+  extents_.insert(extents_.end(), std::make_move_iterator(extents.begin()), std::make_move_iterator(extents.end()));
+  position_ = ahead_->position;
+  ahead_.reset();
 }
 
 bool SegmentLog::wants_segment() const noexcept {

@@ -47,6 +47,9 @@ struct LogPlace {
 [[nodiscard]] std::optional<std::uint64_t> number_of(std::string_view name, std::string_view prefix,
                                                      std::string_view suffix);
 
+/// Errors: ConfigError naming the option and its value, unless segments can have that size.
+void check_segment_bytes(std::string_view option, std::uint64_t bytes);
+
 /// A place between two records.
 struct LogPosition {
   std::uint64_t segment = 0;  // 0: before the first
@@ -94,8 +97,10 @@ struct LogRecord {
 };
 
 /// The end of a log where records are added.
-/// Errors:  FsError; append() has then done nothing and may be repeated, which goes into a new segment.
-/// Threads: start(), set_preamble() and append() by one at a time, the others by any.
+/// Errors:  FsError; what was written since the last sync is then not in the log, and goes into a new segment when it is
+///          written again.
+/// Threads: start(), set_preamble(), write(), sync() and append() by one at a time, the others by any, for which the log ends
+///          where it was durable last.
 class SegmentLog {
  public:
   /// Makes the first segments of a new log. What a process left that was interrupted while it did so is replaced.
@@ -110,9 +115,15 @@ class SegmentLog {
   /// In every segment from now on this record stands before all that begin there.
   void set_preamble(FrameType type, std::int64_t stamp, std::string bytes);
 
-  /// Makes the records durable: a write and an fdatasync, unless a new segment is begun. `at`, if it is given, gets the
-  /// position behind each of them.
-  void append(std::span<const LogRecord> records, std::vector<LogPosition>* at = nullptr);
+  /// Writes the records, so that they survive the process. `at`, if it is given, gets the position behind each of them.
+  void write(std::span<const LogRecord> records, std::vector<LogPosition>* at = nullptr);
+  /// Makes durable what was written.
+  void sync();
+  /// Both: a write and an fdatasync, unless a new segment is begun.
+  void append(std::span<const LogRecord> records, std::vector<LogPosition>* at = nullptr) {
+    write(records, at);
+    sync();
+  }
 
   /// Whether the current segment is half full and the one after the next is not there yet; makes it.
   [[nodiscard]] bool wants_segment() const noexcept;
@@ -128,6 +139,13 @@ class SegmentLog {
   [[nodiscard]] std::uint64_t disk_bytes() const;
 
  private:
+  // What was written since the last sync: the end of the log once it is durable.
+  struct Ahead {
+    LogPosition position;
+    std::vector<Extent> extents;  // the first one is the last of extents_ if there is any
+  };
+
+  void give_up() noexcept;
   void make_room(FsFile& file, std::uint64_t from, std::uint64_t size) const;
   void make_segment(std::uint64_t number);
   void ensure_file(std::uint64_t number);
@@ -135,10 +153,11 @@ class SegmentLog {
   const LogPlace place_;
   const std::vector<std::uint64_t> leftovers_;
 
-  // Of append().
+  // Of write() and sync().
   std::unique_ptr<FsFile> file_;  // null: the next record begins a new segment
   std::uint64_t capacity_ = 0;    // of file_
   std::uint64_t used_ = 0;        // the last segment that something may have been written to
+  std::optional<Ahead> ahead_;    // absent: all is durable
   std::string buffer_;
   std::optional<LogRecord> preamble_;
   std::string preamble_bytes_;

@@ -31,7 +31,7 @@ Commands:
 
 Options:
   --state NAME         dump: of this state only
-  --log                dump: plans and commits since the newest snapshot, instead of states
+  --log                dump: plans and commits since the newest snapshot and what receivers have logged, instead of states
   --damaged-plan       drop-uncommitted: also when the last plan is damaged, which keeps a program from starting
   --yes                drop-uncommitted: do it; without this it only says what it would do
   --help               this text
@@ -39,6 +39,7 @@ Options:
 
 Exit status: 0 all is well, 1 the checkpoint is damaged or cannot be read, 2 wrong usage, 3 it is in use.
 A checkpoint that a program has open can be listed, verified and dumped; what is read may then be from different moments.
+To tell whether one has, the lock is shared for an instant: a program that starts just then is refused, and can be started again.
 )";
 
 struct Arguments {

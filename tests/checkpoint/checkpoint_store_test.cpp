@@ -31,6 +31,49 @@ std::string code_of(Function function) {
   return "";
 }
 
+TEST(CheckpointStore, OptionsThatCannotBeAreNamedWithTheirValues) {
+  const auto refused = [](const std::function<void(CheckpointOptions&)>& change) -> std::string {
+    CheckpointOptions options = small_options(new_disk());
+    change(options);
+    try {
+      CheckpointStore{"checkpoint", options};
+    } catch (const tidemill::ConfigError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(refused([](auto& options) { options.plan_segment_bytes = 5000; }),
+              HasSubstr("plan_segment_bytes is 5000"));
+  EXPECT_THAT(refused([](auto& options) { options.commit_segment_bytes = 512; }),
+              HasSubstr("commit_segment_bytes is 512"));
+  EXPECT_THAT(refused([](auto& options) { options.keep_snapshots = 1; }), HasSubstr("keep_snapshots is 1"));
+  EXPECT_THAT(refused([](auto& options) { options.max_commits_in_flight = 0; }),
+              HasSubstr("max_commits_in_flight is 0"));
+  EXPECT_THAT(refused([](auto& options) { options.snapshot_log_fraction = -0.5; }),
+              HasSubstr("snapshot_log_fraction is -0.5"));
+  EXPECT_THAT(refused([](auto& options) { options.keep_for = -5s; }), HasSubstr("keep_for is -5"));
+}
+
+TEST(CheckpointStore, SnapshotsAreKeptAsLongAsIsAskedFor) {
+  const auto snapshots_after = [](tidemill::Duration keep_for) {
+    const auto disk = new_disk();
+    Program program;
+    program.batches = 60;
+    program.adjust = [&](CheckpointOptions& options) { options.keep_for = keep_for; };
+    program.run(disk);
+    const auto files = disk->files();
+    return std::count_if(files.begin(), files.end(),
+                         [](const std::string& file) { return file.find("/snapshot-") != std::string::npos; });
+  };
+  const auto few = snapshots_after(0s);
+  const auto some = snapshots_after(20s);
+  const auto all = snapshots_after(1h);
+  EXPECT_EQ(few, 2);
+  EXPECT_GT(some, few);
+  EXPECT_GT(all, some);
+}
+
 TEST(CheckpointStore, ANewOneHoldsNothing) {
   CheckpointStore store{"checkpoint", small_options(new_disk())};
   EXPECT_FALSE(store.last_run());

@@ -17,7 +17,10 @@ struct Left {
   std::shared_ptr<SimFs> disk = std::make_shared<SimFs>(3);
   Program program;
 
-  explicit Left(int batches = 33) {
+  explicit Left(int batches = 33, std::uint64_t snapshot_min_log_bytes = 3000) {
+    program.adjust = [snapshot_min_log_bytes](CheckpointOptions& options) {
+      options.snapshot_min_log_bytes = snapshot_min_log_bytes;
+    };
     program.batches = batches;
     program.batches_of_a_life = 11;
     program.run(disk);
@@ -191,6 +194,142 @@ TEST(CorruptionSweep, EveryFileMissing) {
       EXPECT_NE(result.outcome, Outcome::wrong) << file << ": " << result.what;
     }
   }
+}
+
+// ---- what becomes of each place -----------------------------------------------------------------------------------------
+
+struct FoundFrame {
+  std::string file;
+  std::size_t offset = 0;
+  std::size_t size = 0;
+  int type = 0;
+  bool whole = false;  // a record in one frame
+  std::int64_t stamp = 0;
+};
+
+std::vector<FoundFrame> frames_in(const SimFs& disk, const std::string& kind) {
+  std::vector<FoundFrame> frames;
+  for (const std::string& file : disk.files()) {
+    if (kind_of(file) != kind) continue;
+    const std::string bytes = disk.contents(file);
+    const auto number = [&](std::size_t at, std::size_t size) {
+      std::uint64_t value = 0;
+      for (std::size_t i = size; i > 0; --i) value = value << 8 | static_cast<unsigned char>(bytes[at + i - 1]);
+      return value;
+    };
+    for (std::size_t at = 64; at + 24 < bytes.size() && number(at + 22, 2) != 0; at += frames.back().size) {
+      frames.push_back({.file = file,
+                        .offset = at,
+                        .size = static_cast<std::size_t>((24 + number(at + 16, 4) + 1 + 7) / 8 * 8),
+                        .type = static_cast<int>(number(at + 20, 1)),
+                        .whole = number(at + 21, 1) == 3,
+                        .stamp = static_cast<std::int64_t>(number(at + 8, 8))});
+    }
+  }
+  return frames;
+}
+
+// Opens it with one bit of the frame flipped.
+struct Opened {
+  Outcome outcome;
+  std::string what;
+  int committed = 0;
+  std::size_t warnings = 0;
+};
+Opened open_damaged(const Left& left, const FoundFrame& frame, std::size_t at) {
+  const auto disk = left.disk->copy(1);
+  std::string bytes = disk->contents(frame.file);
+  bytes[frame.offset + at] ^= 16;
+  disk->set_contents(frame.file, bytes);
+  const auto same = disk->copy(1);
+  const Result result = outcome_of(disk, left.program, {});
+  Opened opened{result.outcome, result.what};
+  if (result.outcome != Outcome::exact) return opened;
+  const CheckpointStore store{"checkpoint", small_options(same)};
+  opened.committed = batch_at(store.last_committed()->time);
+  opened.warnings = store.warnings().size();
+  return opened;
+}
+
+TEST(CorruptionSweep, EachCommitHasTheOutcomeThatItsPlaceHas) {  // F33, F34, F36
+  const Left left;
+  std::int64_t in_snapshot = 0;
+  for (const FoundFrame& frame : frames_in(*left.disk, "snapshot")) in_snapshot = std::max(in_snapshot, frame.stamp);
+  const std::vector<FoundFrame> frames = frames_in(*left.disk, "commit");
+  std::int64_t last = 0;
+  for (const FoundFrame& frame : frames) last = std::max(last, frame.stamp);
+  int of_the_last = 0;
+  int earlier = 0;
+  int in_the_snapshot = 0;
+  for (const FoundFrame& frame : frames) {
+    if (frame.type != 0x21 || !frame.whole || frame.stamp == in_snapshot) continue;
+    for (std::size_t at = 0; at < frame.size; at += 5) {
+      const Opened opened = open_damaged(left, frame, at);
+      const std::string where = frame.file + ", frame at " + std::to_string(frame.offset) + ", byte " +
+                                std::to_string(at) + ": " + opened.what;
+      if (frame.stamp == last) {
+        ASSERT_EQ(opened.outcome, Outcome::exact) << where;
+        ASSERT_EQ(opened.committed, left.program.truth.committed - 1) << where << "it is run again with its plan";
+        ASSERT_GT(opened.warnings, 0U) << where;
+        ++of_the_last;
+      } else if (frame.stamp > in_snapshot) {
+        ASSERT_EQ(opened.outcome, Outcome::refused) << where;
+        ASSERT_NE(opened.what.find(frame.file + ", byte " + std::to_string(frame.offset)), std::string::npos) << where;
+        ++earlier;
+      } else {
+        ASSERT_EQ(opened.outcome, Outcome::exact) << where;
+        ASSERT_EQ(opened.committed, left.program.truth.committed) << where;
+        ++in_the_snapshot;
+      }
+    }
+  }
+  EXPECT_GT(of_the_last, 10);
+  EXPECT_GT(earlier, 10);
+  EXPECT_GT(in_the_snapshot, 10);
+}
+
+TEST(CorruptionSweep, APlanOfABatchThatIsDoneIsMissedWithAWarning) {  // F31
+  const Left left{120, 1000000};                                      // no snapshot, so that all plans are read
+  const std::vector<FoundFrame> frames = frames_in(*left.disk, "plan");
+  std::string newest;  // the file of the newest commit's plan
+  for (const FoundFrame& frame : frames) {
+    if (frame.type == 0x14 && frame.stamp == time_at(left.program.truth.committed).time_since_epoch().count())
+      newest = frame.file;
+  }
+  int warned = 0;
+  for (const FoundFrame& frame : frames) {
+    if (frame.type != 0x14 || !frame.whole || frame.file >= newest) continue;
+    for (std::size_t at = 0; at < frame.size; at += 25) {
+      const Opened opened = open_damaged(left, frame, at);
+      ASSERT_EQ(opened.outcome, Outcome::exact) << frame.file << ", " << frame.offset << " + " << at << opened.what;
+      ASSERT_EQ(opened.committed, left.program.truth.committed);
+      warned += opened.warnings > 0 ? 1 : 0;
+    }
+  }
+  EXPECT_GT(warned, 10);
+}
+
+TEST(CorruptionSweep, AReadThatFailsIsTriedOnceMore) {  // F17
+  const Left left{12};
+  std::uint64_t reads = 0;
+  for (bool failed = true; failed; reads += failed ? 1 : 0) {
+    const auto once = left.disk->copy(1);
+    once->fail_read_at(reads + 1);
+    const Result result = outcome_of(once, left.program, {});
+    ASSERT_EQ(result.outcome, Outcome::exact) << "read " << reads << ": " << result.what;
+    const auto for_ever = left.disk->copy(1);
+    for_ever->fail_read_at(reads + 1, true);
+    for_ever->record_calls(true);
+    failed = false;
+    try {
+      CheckpointStore store{"checkpoint", small_options(for_ever)};
+      static_cast<void>(states_in(store));
+    } catch (const StateError& error) {
+      failed = true;
+      EXPECT_THAT(error.what(), testing::HasSubstr("checkpoint/")) << "read " << reads;
+    }
+  }
+  EXPECT_GT(reads, 10U);
 }
 
 TEST(CorruptionSweep, AllSnapshotsMissingIsRefused) {

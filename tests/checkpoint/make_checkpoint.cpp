@@ -12,4 +12,10 @@ int main(int count, char** arguments) {
   };
   program.run(nullptr);
   program.leave_uncommitted(nullptr);
+  tidemill::CheckpointOptions options;
+  options.min_free_bytes = 0;
+  tidemill::CheckpointStore store{program.directory, options};
+  const auto log = store.open_block_log("orders", {.segment_bytes = 4096});
+  for (int i = 0; i < 100; ++i) log->append("order " + std::to_string(i) + std::string(60, '.'));
+  log->sync();
 }

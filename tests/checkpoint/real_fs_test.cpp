@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,6 +48,48 @@ std::string code_of_open(const std::string& directory, const CheckpointOptions& 
   } catch (const StateError& error) {
     return error.code();
   }
+}
+
+TEST_F(RealCheckpoint, WithoutAFileDescriptorLeftABatchIsRefusedAndMayBeTriedAgain) {  // F19
+#if TIDEMILL_SANITIZED
+  GTEST_SKIP() << "a sanitizer needs descriptors itself";
+#endif
+  CheckpointStore store{directory_, options()};
+  store.begin_run(run_record());
+  struct rlimit before {};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = ::dup(0);  // the lowest that is free
+  ::close(next);
+  int refused = 0;
+  for (int batch = 1; batch <= 60; ++batch) {
+    BatchPlan plan;
+    plan.time = time_at(batch);
+    plan.inputs = {{"lines", std::string(1500, 'p')}};
+    struct rlimit none = before;
+    none.rlim_cur = static_cast<rlim_t>(next);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    bool done = false;
+    Retry retry = Retry::may_help;
+    std::string what;
+    try {
+      store.plan(plan);
+      done = true;
+    } catch (const StateError& error) {
+      retry = error.retry();
+      what = error.what();
+    }
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    ASSERT_EQ(retry, Retry::may_help) << what;
+    if (!done) {
+      EXPECT_THAT(what, testing::HasSubstr("ulimit -n"));
+      ++refused;
+      store.plan(plan);
+    }
+    store.commit(time_at(batch), commits_of(changes_of(batch, "")));
+  }
+  store.close();
+  EXPECT_GT(refused, 5);
+  EXPECT_EQ(batch_at(CheckpointStore{directory_, options()}.last_committed()->time), 60);
 }
 
 TEST_F(RealCheckpoint, AProgramOfManyLivesFindsItsState) {

@@ -1,6 +1,7 @@
 // A file system that leaves out what it is told to: a fault planted into a program, seen from below.
 #pragma once
 
+#include <cerrno>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@ inline PathTest names_with(std::string part) {
 struct Sabotage {
   PathTest no_sync_of = nullptr;            // these files are never synchronised
   PathTest no_sync_directory_of = nullptr;  // nor these directories
+  PathTest full_for = nullptr;              // the disk has no room for these
   PathTest delays = nullptr;                // what is moved there is moved later, when one of these was synchronised:
   PathTest until_sync_of = nullptr;
 };
@@ -29,7 +31,10 @@ class SabotagedFs final : public tidemill::Fs {
   SabotagedFs(std::shared_ptr<tidemill::testing::SimFs> disk, Sabotage sabotage)
       : disk_{std::move(disk)}, sabotage_{std::move(sabotage)} {}
 
-  std::unique_ptr<tidemill::FsFile> create(const std::string& path) override { return wrap(path, disk_->create(path)); }
+  std::unique_ptr<tidemill::FsFile> create(const std::string& path) override {
+    if (says(sabotage_.full_for, path)) throw tidemill::FsError("create", path, ENOSPC);
+    return wrap(path, disk_->create(path));
+  }
   std::unique_ptr<tidemill::FsFile> open(const std::string& path) override { return wrap(path, disk_->open(path)); }
   std::unique_ptr<tidemill::FsReader> read(const std::string& path) override { return disk_->read(path); }
   void rename(const std::string& from, const std::string& to) override {

@@ -38,6 +38,7 @@ grep -qF '"state":"counts"' "$dir/out" && fail "dump --state shows another state
 expect 1 "no state of the name" dump --state nothing "$dir/c"
 expect 0 '"type":"plan"' dump --log "$dir/c"
 grep -qF '"type":"commit"' "$dir/out" || fail "dump --log shows no commits"
+grep -qF '"type":"block","receiver":"orders","number":99,' "$dir/out" || fail "dump --log shows no blocks"
 expect 0 "would drop the batch of" drop-uncommitted "$dir/c"
 diff -r "$dir/c" "$dir/before" || fail "something was changed"
 
@@ -54,6 +55,16 @@ expect 0 "dropped the batch of" drop-uncommitted --yes "$dir/c"
 expect 0 "uncommitted   0" list "$dir/c"
 
 # A damaged byte is named with file and place.
+file=$dir/c/receivers/orders/blocks-0000000002.log
+cp "$file" "$dir/blocks"
+printf 'X' | dd of="$file" bs=1 seek=200 conv=notrunc status=none
+expect 1 "damaged  $file" verify "$dir/c"
+expect 1 "$file" dump --log "$dir/c"
+cp "$dir/blocks" "$file"
+rm "$dir/c/receivers/orders/blocks-0000000003.log"
+expect 1 "damaged  $dir/c/receivers/orders/blocks-" verify "$dir/c"
+rm -r "$dir/c/receivers"
+expect 0 "whole: committed until" verify "$dir/c"
 file=$(ls "$dir"/c/snapshot-*.dat | tail -n 1)
 printf 'X' | dd of="$file" bs=1 seek=200 conv=notrunc status=none
 expect 1 "damaged  $file" verify "$dir/c"

@@ -23,7 +23,7 @@ namespace tidemill {
 
 struct BlockLogOptions {
   std::uint64_t segment_bytes = 16 * 1024 * 1024;
-  /// append() makes everything durable by itself when more than this is not.
+  /// append() first makes durable what is not when it would be more than this together with the new block.
   std::size_t max_unsynced_bytes = 16 * 1024 * 1024;
   /// A block that is damaged in the middle is left out and counted, instead of an error.
   bool skip_corrupt_blocks = false;
@@ -39,8 +39,10 @@ class TIDEMILL_API BlockLog {
   BlockLog(const BlockLog&) = delete;
   BlockLog& operator=(const BlockLog&) = delete;
 
-  /// Adds a block and returns its number. Durable only after sync().
+  /// Adds a block and returns its number. Durable only after sync(). A block that it throws for is not in the log.
   std::uint64_t append(std::string_view bytes);
+  /// Hands all blocks up to `id` to the operating system: they survive the process, but not a loss of power.
+  void write(std::uint64_t id);
   /// Makes durable all blocks up to `id`.
   void sync(std::uint64_t id);
   /// Makes all blocks durable.
@@ -59,6 +61,8 @@ class TIDEMILL_API BlockLog {
   /// Blocks below `id` are no longer needed. Whole files are removed, so that some of them may stay for a while.
   void truncate_before(std::uint64_t id);
 
+  /// BlockLogOptions::skip_corrupt_blocks.
+  [[nodiscard]] bool skips_corrupt_blocks() const noexcept;
   /// Blocks that were left out because they were damaged (skip_corrupt_blocks).
   [[nodiscard]] std::uint64_t skipped() const;
   /// Bytes on disk.

@@ -222,6 +222,7 @@ class TIDEMILL_API CheckpointStore {
     std::uint64_t log_bytes = 0;          ///< commit log since the newest snapshot
     std::uint64_t repairs = 0;            ///< damage at opening that was made up for: size of warnings()
     std::string last_failure;             ///< of a snapshot, in words
+    std::string last_failure_code;        ///< and what Error::code() says of it; "unknown" for what is no Error
   };
   [[nodiscard]] Statistics statistics() const;
 

@@ -26,7 +26,8 @@ class TIDEMILL_API CheckpointView {
   CheckpointView(const CheckpointView&) = delete;
   CheckpointView& operator=(const CheckpointView&) = delete;
 
-  /// Who has it open, in words; nothing when nobody does.
+  /// Who has it open, in words; nothing when nobody does. To tell, it shares the lock for an instant, and a program that starts
+  /// just then is refused.
   [[nodiscard]] std::optional<std::string> holder() const;
 
   struct File {
@@ -57,7 +58,8 @@ class TIDEMILL_API CheckpointView {
 
   /// Calls `line` with a JSON object for every entry of every state, or of one: {"state":…,"group":…,"key":…,"value":…}.
   void dump_states(std::optional<std::string_view> state, FunctionRef<void(std::string_view)> line) const;
-  /// The same for the records of both logs, from the newest good snapshot on: runs, plans, then commits.
+  /// The same for the records of the logs: runs and plans, then commits, from the newest good snapshot on; then the blocks of
+  /// each receiver's log: {"type":"block","receiver":…,"number":…,"bytes":"…"}.
   void dump_logs(FunctionRef<void(std::string_view)> line) const;
 
  private:

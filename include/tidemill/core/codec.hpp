@@ -25,6 +25,9 @@
 //     monostate, empty struct, tuple<>,
 //     array<T, 0>                             1 byte, 0
 //
+// Any other type: specialise tidemill::Codec. That goes for classes with base classes, private members or more than 32 members,
+// also where they are described for Boost.Describe, at which nothing here looks.
+//
 // Every value takes at least one byte. Because of that a count can be checked against the bytes that are left before
 // anything is allocated, and a forged one costs nothing.
 #pragma once
