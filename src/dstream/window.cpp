@@ -61,8 +61,9 @@ void throw_window_passed(const char* op, Time wanted, Time now) {
   throw PlanError(
       "window_passed",
       "the window that ends at " + to_string(wanted) +
-          " could not be computed when its batch ran, which was reported then, and the stream has gone on to " +
-          to_string(now) + "; take the next one",
+          " cannot be computed any more, since the stream has gone on to " + to_string(now) +
+          ": it could not be when its batch ran, which was reported then, or an earlier run had a part of it; take a "
+          "later one",
       {.application = {}, .op = op, .batch_time = wanted, .partition = {}, .offset = {}});
 }
 

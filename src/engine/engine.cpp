@@ -25,7 +25,8 @@
 //        there are concurrent jobs, each ends before the next begins. Streams are cut, generated and settled in order of time.
 //   EN3  Every tick of an interval gate has its batch, however late it runs, as long as no more than max_pending_batches wait.
 //        Past that the oldest are merged into a later one, which takes what they would have had, and which is not later than
-//        the next tick of any stream with a longer slide. Nothing is skipped, and every merge is logged and counted.
+//        the next tick of any stream with a longer slide. Nothing is skipped, and every merge is logged and counted; but for
+//        that of the ticks that passed before a run with CatchUp::merged, which was asked for.
 //   EN4  After `Input::stop` no scheduled task runs.
 //   EN5  No exception leaves the driving thread; the first one is kept for await_termination.
 //   EN6  Listeners are called by the driving thread only, one at a time.
@@ -50,14 +51,16 @@ void GraphNode::give_name(std::string name) {
 void GraphNode::grow_from(const GraphNode& parent) {
   // What only holds a stream together, or keeps its batches, may come and go without changing the place of what follows.
   place_ = op_ == "chain" || op_ == "cache" ? parent.name() : parent.name() + '.' + op_;
+  is_windowed_ = parent.is_windowed_;
 }
 void GraphNode::grow_from(const GraphNode& parent, const GraphNode& other) {
+  is_windowed_ = parent.is_windowed_ || other.is_windowed_;
   place_ = '(' + parent.name() + '+' + other.name() + ")." + op_;
 }
 
 bool GraphNode::has_batch_at(Time t) const noexcept {
   const Time zero = engine_->zero_time();
-  return t > zero && (slide_ == Duration::zero() || is_multiple_of(t, slide_, zero));
+  return t > zero && (!is_windowed_ || is_multiple_of(t, slide_, zero));
 }
 
 OutputOperation::~OutputOperation() = default;
@@ -196,6 +199,7 @@ class StreamingEngine::Impl final : public InputHost {
         std::count_if(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->is_receiver(); }));
     snapshot.receiver_errors = receiver_errors_.load(std::memory_order_relaxed);
     snapshot.running_batches = running_.load(std::memory_order_acquire);
+    if (durability_) snapshot.checkpoint = durability_->metrics();
     if (state() == StreamingState::active) {
       const Time now = runtime_->clock->now();
       if (options_.interval) {
@@ -287,14 +291,15 @@ class StreamingEngine::Impl final : public InputHost {
     Time zero = options_.interval ? floor_to(now, interval) : now;
     Time last = zero;
     if (resumed.run) {
-      // Times go on where they ended; on the old grid, unless the interval was changed. [B3]
+      // Times go on where they ended. The zero time stays [B3], so that windows end where they would have ended; only when the
+      // interval was changed and no state depends on it, it moves to the ticks of the new one. What is run again keeps its time.
       const Time before = resumed.last_planned().value_or(resumed.run->zero_time);
-      if (interval == resumed.run->batch_interval) {
-        zero = resumed.run->zero_time;
-        last = before;
-      } else {
-        zero = last = options_.interval ? floor_to(before, interval) : before;
+      zero = resumed.run->zero_time;
+      if (interval != resumed.run->batch_interval && !resumed.has_windows) {
+        zero = resumed.last_committed.value_or(zero);
+        if (options_.interval) zero = floor_to(zero, interval);
       }
+      last = options_.interval ? floor_to(before, interval, zero) : before;
       if (before > now)
         log(LogLevel::warning, [&] {
           return "the clock says " + to_string(now) + ", and the last batch of the run before was that of " +
@@ -307,16 +312,20 @@ class StreamingEngine::Impl final : public InputHost {
     }
     began_ = now;
     zero_.store(zero.time_since_epoch().count());
-    resumed_from_.store(
-        resumed.last_committed.value_or(resumed.run ? resumed.run->zero_time : zero).time_since_epoch().count());
+    const Time resumed_from = resumed.last_committed.value_or(resumed.run ? resumed.run->zero_time : zero);
+    resumed_from_.store(resumed_from.time_since_epoch().count());
+    remembered_from_ = resumed_from;
+    for (const BatchPlan& plan : resumed.unfinished) {
+      if (options_.interval && !is_multiple_of(plan.time, interval, zero)) remembered_from_ = plan.time;
+    }
     last_batch_ = last;
     cut_until_ = zero;
     unfinished_ = {std::make_move_iterator(resumed.unfinished.begin()),
                    std::make_move_iterator(resumed.unfinished.end())};
     if (options_.interval) {
-      Time tick = last + interval;
-      const Time behind = floor_to(now, interval, zero);
-      if (resumed.run && durability_->options().catch_up == CatchUp::merged) tick = std::max(tick, behind);
+      const Time tick = last + interval;
+      if (resumed.run && durability_->options().catch_up == CatchUp::merged)
+        merged_until_ = floor_to(now, interval, zero);
       catching_up_slowly_ = resumed.run && durability_->options().catch_up == CatchUp::throttled;
       next_tick_.store(tick.time_since_epoch().count());
     }
@@ -345,36 +354,25 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   [[nodiscard]] std::vector<GraphInput> graph_inputs() const {
-    UniqueNames names;
     std::vector<GraphInput> all;
     all.reserve(inputs_.size());
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const auto& node = input_nodes_[i];
-      all.push_back({names.of(node ? node->name() : inputs_[i]->name()), node ? node->op() : "input", inputs_[i]});
+      all.push_back({node ? node->name() : inputs_[i]->name(), node && node->is_pinned(), node ? node->op() : "input",
+                     inputs_[i]});
     }
     return all;
   }
   [[nodiscard]] std::vector<GraphState> graph_states() const {
-    UniqueNames names;
     std::vector<GraphState> all;
     all.reserve(states_.size());
-    for (const State& state : states_)
-      all.push_back(
-          {names.of(state.node->name() + (state.part.empty() ? "" : ":" + state.part)), state.state, state.why_not});
+    for (const State& state : states_) {
+      const GraphNode& node = *state.node;
+      all.push_back({node.name() + (state.part.empty() ? "" : ":" + state.part), node.is_pinned(), node.is_windowed(),
+                     state.state, state.why_not});
+    }
     return all;
   }
-
-  // The k-th of equal names is "name#k".
-  class UniqueNames {
-   public:
-    std::string of(const std::string& name) {
-      const std::size_t n = ++seen_[name];
-      return n == 1 ? name : name + '#' + std::to_string(n);
-    }
-
-   private:
-    std::map<std::string, std::size_t> seen_;
-  };
 
   [[nodiscard]] std::string thread_name() const { return runtime_->app_name.substr(0, 10) + "-ckpt"; }
 
@@ -531,6 +529,8 @@ class StreamingEngine::Impl final : public InputHost {
   [[nodiscard]] Time resumed_from() const noexcept {
     return Time{Duration{resumed_from_.load(std::memory_order_acquire)}};
   }
+
+  [[nodiscard]] Time remembered_from() const noexcept { return remembered_from_; }
 
   std::recursive_mutex
       graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
@@ -725,12 +725,15 @@ class StreamingEngine::Impl final : public InputHost {
     return std::max(now, last_batch_ + Duration{1});
   }
 
-  // The tick whose batch runs when `tick` is the oldest that waits: that one, unless too many wait. [EN3]
+  // The tick whose batch runs when `tick` is the oldest that waits: that one, unless too many wait, or passed before the run
+  // began and are to be merged. [EN3]
   [[nodiscard]] Time merged_into(Time tick, Time now) const noexcept {
     const Duration interval = *options_.interval;
     const auto waiting = (now - tick) / interval + 1;
-    if (tick <= began_ || std::cmp_less_equal(waiting, options_.max_pending_batches)) return tick;
-    Time last = tick + (waiting - static_cast<Duration::rep>(options_.max_pending_batches)) * interval;
+    Time last = std::max(tick, merged_until_);
+    if (tick > began_ && std::cmp_greater(waiting, options_.max_pending_batches))
+      last = tick + (waiting - static_cast<Duration::rep>(options_.max_pending_batches)) * interval;
+    if (last == tick) return tick;
     for (const Duration slide : longer_slides_)
       last = std::min(last, floor_to(tick - Duration{1}, slide, zero_time()) + slide);
     return last;
@@ -771,7 +774,7 @@ class StreamingEngine::Impl final : public InputHost {
     last_batch_ = t;
     pause_ends_.store((t + options_.on_arrival.min_interval).time_since_epoch().count(), std::memory_order_release);
     if (options_.interval && unfinished_.empty()) {  // after those the ticks go on where begin_at said
-      info.merged_ticks = static_cast<std::uint64_t>((t - next_tick()) / *options_.interval);
+      if (t > merged_until_) info.merged_ticks = static_cast<std::uint64_t>((t - next_tick()) / *options_.interval);
       if (info.merged_ticks != 0) count_merged(t, info.merged_ticks);
       next_tick_.store((t + *options_.interval).time_since_epoch().count(), std::memory_order_release);
     }
@@ -822,10 +825,26 @@ class StreamingEngine::Impl final : public InputHost {
     if (!durability_) return;
     if (!good && durability_->options().failed_batch == FailedBatch::stop) return stop_for_failure();
     try {
-      durability_->commit(t);
+      durability_->take_changes();
+      persist("the commit", [&] { durability_->commit(t); });
     } catch (...) {
       report(std::current_exception());
-      stop_for_failure();
+      return stop_for_failure();
+    }
+    try {
+      durability_->maintain();
+      warn_of_snapshots();
+    } catch (const WorldError& error) {
+      log(LogLevel::warning,
+          [&] { return "the checkpoint could not be tidied up, which is tried again: " + std::string{error.what()}; });
+    }
+  }
+
+  void warn_of_snapshots() noexcept {
+    try {
+      if (const std::optional<std::string> warning = durability_->take_snapshot_warning())
+        runtime_->log(LogLevel::warning, "checkpoint: " + *warning);
+    } catch (const std::bad_alloc&) {
     }
   }
 
@@ -851,7 +870,7 @@ class StreamingEngine::Impl final : public InputHost {
             options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
         for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
       }
-      if (durability_ && !again) plan(t);
+      if (durability_ && !again) persist("the plan", [&] { durability_->plan(t); });
       cut_until_ = t;
       for (const auto& node : nodes_) node->on_cut(t);
     } catch (...) {
@@ -862,15 +881,16 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   // A disk that is full, or slow to answer, may get over it.
-  void plan(Time t) {
+  template <class Write>
+  void persist(const char* what, const Write& write) {
     constexpr int attempts = 3;
     for (int attempt = 1;; ++attempt) {
       try {
-        return durability_->plan(t);
+        return write();
       } catch (const WorldError& error) {
         if (error.retry() == Retry::is_useless || attempt == attempts) throw;
         log(LogLevel::warning, [&] {
-          return "the plan of a batch could not be written, and is tried again: " + std::string{error.what()};
+          return std::string{what} + " of a batch could not be written, and is tried again: " + error.what();
         });
       }
       if (drive_ == Drive::own_thread)
@@ -1195,6 +1215,7 @@ class StreamingEngine::Impl final : public InputHost {
   void close_checkpoint() noexcept {
     if (!durability_) return;
     try {
+      warn_of_snapshots();
       durability_->close();
     } catch (...) {
       drained_ = false;
@@ -1328,7 +1349,8 @@ class StreamingEngine::Impl final : public InputHost {
   std::size_t inputs_started_ = 0;                             // the first so many
   std::unique_ptr<Durability> durability_;                     // null: no checkpoint
 
-  Time began_;                        // this run, by the clock
+  Time began_;  // this run, by the clock
+  Time remembered_from_;
   std::set<Duration> longer_slides_;  // than the interval, of streams
 
   // The driving thread's own.
@@ -1338,6 +1360,7 @@ class StreamingEngine::Impl final : public InputHost {
   Time drain_began_;
   Time drain_deadline_;
   Time last_start_;                   // of a batch, by the clock
+  Time merged_until_ = Time::min();   // ticks that passed before the start have as few batches as can be
   bool catching_up_slowly_ = false;   // ticks that passed before the start are run two an interval
   std::deque<BatchPlan> unfinished_;  // of the run before, to be run again first
   bool draining_ = false;
@@ -1413,6 +1436,7 @@ bool StreamingEngine::gate_is_on_arrival() const noexcept { return impl_->gate_i
 StreamingState StreamingEngine::state() const noexcept { return impl_->state(); }
 Time StreamingEngine::zero_time() const noexcept { return impl_->zero_time(); }
 Time StreamingEngine::resumed_from() const noexcept { return impl_->resumed_from(); }
+Time StreamingEngine::remembered_from() const noexcept { return impl_->remembered_from(); }
 std::shared_ptr<const Scope> StreamingEngine::scope_of(Time t) { return impl_->scope_of(t); }
 Time StreamingEngine::cut_until() const noexcept { return impl_->cut_until(); }
 std::recursive_mutex& StreamingEngine::graph_mutex() noexcept { return impl_->graph_mutex_; }

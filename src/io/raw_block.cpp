@@ -50,6 +50,11 @@ RawBlock BlockTraits<RawBlock>::decode(const std::string& bytes) {
   block.records = static_cast<std::size_t>(from.varint("a number of records"));
   block.position = from.varint("a position");
   block.payload = from.bytes(from.remaining(), "a payload");
+  if (block.records > block.payload.size())
+    throw StateError("malformed_data",
+                     "a logged block claims " + std::to_string(block.records) + " records in " +
+                         std::to_string(block.payload.size()) + " bytes",
+                     Retry::is_useless);
   block.charged_bytes = block.payload.size();
   block.owner = std::move(owner);
   return block;

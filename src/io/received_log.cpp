@@ -1,6 +1,7 @@
 #include "tidemill/io/received_log.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "tidemill/core/codec.hpp"
 #include "tidemill/core/codec_layout.hpp"
@@ -25,12 +26,19 @@ ReceivedLog::~ReceivedLog() = default;
 std::vector<LoggedBlock> ReceivedLog::read_from(std::uint64_t first) {
   std::vector<LoggedBlock> blocks;
   next_ = first;
+  std::uint64_t begun = 0;  // behind the block before
   log_->read(log_->first_id(), log_->end_id(), [&](std::uint64_t id, std::string_view bytes) {
     Decoder from{std::as_bytes(std::span{bytes})};
     LoggedBlock block;
     block.first = from.fixed<std::uint64_t>("the number of a record");
     block.records = from.fixed<std::uint64_t>("a number of records");
-    const std::uint64_t end = block.first + block.records;
+    if (block.first < begun || block.records > std::numeric_limits<std::uint64_t>::max() - block.first)
+      throw StateError("malformed_data",
+                       "block " + std::to_string(id) + " of a receiver's log says that it holds " +
+                           std::to_string(block.records) + " records from number " + std::to_string(block.first) +
+                           " on, and the block before it ends at " + std::to_string(begun),
+                       Retry::is_useless);
+    const std::uint64_t end = begun = block.end();
     {
       const std::scoped_lock lock{mutex_};
       ends_.emplace_back(id, end);
@@ -41,6 +49,17 @@ std::vector<LoggedBlock> ReceivedLog::read_from(std::uint64_t first) {
     blocks.push_back(std::move(block));
   });
   return blocks;
+}
+
+void ReceivedLog::is_missing(const std::string& input, std::uint64_t first, std::uint64_t end) const {
+  if (log_->skips_corrupt_blocks()) return;
+  throw StateError(
+      "checkpoint_damaged",
+      "the log of the input \"" + input + "\" has no records " + std::to_string(first) + " to " +
+          std::to_string(end - 1) +
+          ", which were received after those of the last batch, and has later ones: a file of it is missing; "
+          "restore it, or go on without them by BlockLogOptions::skip_corrupt_blocks",
+      Retry::is_useless);
 }
 
 std::uint64_t ReceivedLog::append(std::uint64_t records, std::string_view bytes) {
@@ -60,6 +79,13 @@ std::uint64_t ReceivedLog::append(std::uint64_t records, std::string_view bytes)
   }
   next_ += records;
   return ends_.back().first;
+}
+
+void ReceivedLog::write(std::uint64_t id) {
+  try {
+    log_->write(id);
+  } catch (const std::exception&) {  // it stays in memory
+  }
 }
 
 void ReceivedLog::forget_before(std::uint64_t end) {

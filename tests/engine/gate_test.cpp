@@ -40,15 +40,18 @@ TEST(IntervalGate, IntervalsThatDoNotDivideASecondAreAlignedToTheEpochToo) {  //
   EXPECT_EQ(rig.ssc.next_batch_time(), at(143 * 7));
 }
 
-TEST(IntervalGate, AStreamHasBatchesAfterTheZeroTimeOnItsSlideOnly) {  // B2
+TEST(IntervalGate, AStreamHasBatchesAfterTheZeroTimeAndAWindowOnItsSlideOnly) {  // B2
   Rig rig;
   const auto stream = rig.ssc.receiver_stream(std::make_shared<Feed<int>>());
+  const auto window = stream.window(4s, 2s).map([](int i) { return i; });
   auto seen = record(stream);
   rig.ssc.start(Drive::by_host);
   EXPECT_FALSE(stream.has_batch_at(at(999)));
   EXPECT_FALSE(stream.has_batch_at(at(1000)));
   EXPECT_TRUE(stream.has_batch_at(at(1001)));
-  EXPECT_FALSE(stream.has_batch_at(at(1001.5)));
+  EXPECT_FALSE(window.has_batch_at(at(1000)));
+  EXPECT_FALSE(window.has_batch_at(at(1001)));
+  EXPECT_TRUE(window.has_batch_at(at(1002)));
 }
 
 TEST(IntervalGate, TicksQueueAndNeverMerge) {  // B5, EN3

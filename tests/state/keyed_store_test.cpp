@@ -177,5 +177,27 @@ TEST(KeyedStore, TheHostReadsWholeBatchesWhileTheyRun) {
   EXPECT_GT(snapshots, 0);
 }
 
+TEST(KeyedStore, TheHostMayReadWhileAStateIsRestored) {
+  Store store{4, false};
+  std::atomic<bool> done = false;
+  std::atomic<int> reads = 0;
+  std::thread host{[&] {
+    while (!done) {
+      EXPECT_FALSE(store.get("key " + std::to_string(reads % 8)));
+      EXPECT_EQ(store.size(), 0u);
+      EXPECT_TRUE(store.snapshot().entries.empty());
+      ++reads;
+    }
+  }};
+  for (int start = 0; start < 200 || reads < 200; ++start) {
+    std::vector<std::unique_ptr<Store::Partition>> partitions;
+    for (int p = 0; p < 4; ++p) partitions.push_back(std::make_unique<Store::Partition>());
+    store.while_still([&] { store.restored(at(start), std::move(partitions)); });
+  }
+  done = true;
+  host.join();
+  EXPECT_TRUE(store.last_batch());
+}
+
 }  // namespace
 }  // namespace tidemill

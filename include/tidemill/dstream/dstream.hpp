@@ -194,7 +194,8 @@ class StreamOps : public NarrowOps<Self, T> {
   /// The batches of an interval, *both ends included*, oldest first. Ends that are not on the slide are rounded down, which is
   /// logged as a warning; times before the start and times that have not come yet are left out; batches that are no longer
   /// remembered are computed again, from what their inputs still have. Errors: PlanError before the start, and when the gate is
-  /// on_arrival. [M22]
+  /// on_arrival; "window_passed" and "state_forgotten" for windows and states of which a part went with an earlier run, or is
+  /// not remembered. [M22]
   [[nodiscard]] std::vector<Batch<T>> slice(Time from, Time to) const;
   [[nodiscard]] std::vector<Batch<T>> slice(Interval interval) const { return slice(interval.begin, interval.end); }
 

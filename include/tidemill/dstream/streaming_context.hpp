@@ -135,8 +135,10 @@ class TIDEMILL_API StreamingContext {
   /// Keeps in `directory` what is needed to go on after a crash: what each batch takes is written down before it runs, and what
   /// its states have become when it is done. One context at a time uses a directory; its parent exists. start() refuses one
   /// that holds a checkpoint already: see get_or_create. [C5]
-  /// Errors: PlanError when a directory was named before, ConfigError for options that cannot be. And at start():
-  ///   PlanError "checkpoint_exists"; "not_encodable" naming a state whose types have no codec;
+  /// Errors: PlanError when a directory was named before, ConfigError when it is empty. And at start():
+  ///   ConfigError for options that cannot be, naming option and value;
+  ///   PlanError "checkpoint_exists"; "not_encodable" naming a state whose types have no codec; "ambiguous_name" naming two
+  ///             states or inputs that need a .name("...") to be told apart;
   ///             "incompatible_checkpoint" naming every difference between the program and the run that it would continue;
   ///   StateError "checkpoint_in_use" naming the process, "checkpoint_damaged", "newer_format",
   ///              "unsafe_filesystem", "disk_full", …

@@ -54,12 +54,17 @@ class TIDEMILL_API GraphNode {
   /// checkpoint, unless it was given one.
   [[nodiscard]] const std::string& place() const noexcept { return place_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_.empty() ? place_ : name_; }
+  /// Whether give_name has been called.
+  [[nodiscard]] bool is_pinned() const noexcept { return !name_.empty(); }
   /// Errors: PlanError once the context is started; ConfigError for a name that is empty or has characters other than letters,
   /// digits and `_ - . #`.
   void give_name(std::string name);
 
-  /// Whether the stream has a batch at `t`: after the zero time, on its slide. [B2]
+  /// Whether the stream has a batch at `t`, at which the context has one: a windowed stream on its slide, others at any time
+  /// after the zero time, so that what an earlier run planned keeps its time whatever the interval is now. [B2]
   [[nodiscard]] bool has_batch_at(Time t) const noexcept;
+  /// Whether the stream is a window, or made of one.
+  [[nodiscard]] bool is_windowed() const noexcept { return is_windowed_; }
 
   /// The inputs have been cut for the batch of time t: a stream that reads one takes its part now, needed or not.
   virtual void on_cut([[maybe_unused]] Time t) {}
@@ -76,6 +81,12 @@ class TIDEMILL_API GraphNode {
   /// Says from which stream this one is made, for `place`; said by constructors.
   void grow_from(const GraphNode& parent);
   void grow_from(const GraphNode& parent, const GraphNode& other);
+  void joins(const GraphNode& other) { is_windowed_ = is_windowed_ || other.is_windowed_; }
+  /// For a window of the parent.
+  void grow_from_window(const GraphNode& parent) {
+    grow_from(parent);
+    is_windowed_ = true;
+  }
 
  private:
   std::shared_ptr<StreamingEngine> engine_;  // shared: handles to streams may outlive their context
@@ -83,6 +94,7 @@ class TIDEMILL_API GraphNode {
   Duration slide_;
   std::string place_;
   std::string name_;  // empty: none was given
+  bool is_windowed_ = false;
 };
 
 /// Something that happens once a batch. `generate` looks at the streams and returns the job that does the work.
@@ -146,6 +158,9 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   [[nodiscard]] Time zero_time() const noexcept;  ///< meaningful once started
   /// The last batch of the run that this one continues: later ones have been worked on here. The zero time without one.
   [[nodiscard]] Time resumed_from() const noexcept;
+  /// No later batch was worked on by an earlier run, or planned by one at a time that is no tick of this one: what is forgotten
+  /// of them cannot be computed again.
+  [[nodiscard]] Time remembered_from() const noexcept;
   /// The scope of the batch that is being generated or was last.
   [[nodiscard]] std::shared_ptr<const Scope> scope_of(Time t);
   /// The latest time for which the inputs have been cut: later batches do not exist yet. Needs the graph mutex.

@@ -97,6 +97,25 @@ struct InputRate {
       unlimited_rate;  ///< the rate in force: the estimate, or before it the initial rate, and at most max_rate
 };
 
+/// What the checkpoint of a context does, since the start; after the end what it was then.
+struct CheckpointMetrics {
+  std::optional<Time> durable_until;     ///< the newest batch that is done for good: no later run has it again
+  std::uint64_t plans = 0;               ///< batches written down before they ran
+  std::uint64_t commits = 0;             ///< batches whose changes are durable
+  std::uint64_t commit_bytes = 0;        ///< what those changes took
+  std::size_t commits_in_flight = 0;     ///< batches that are done, and whose changes are not durable yet
+  std::size_t bytes_in_flight = 0;       ///< of those changes
+  std::uint64_t commit_log_bytes = 0;    ///< since the newest snapshot: what a start reads besides it
+  std::uint64_t snapshots = 0;           ///< that were made
+  std::uint64_t snapshot_failures = 0;   ///< each is tried again when the log has grown further; also in the log
+  std::string last_snapshot_failure;     ///< in words
+  std::uint64_t snapshot_bytes = 0;      ///< size of the newest
+  std::uint64_t state_repairs = 0;       ///< damage found at the start that older copies made up for; also in the log
+  std::uint64_t received_log_bytes = 0;  ///< of the logs of receivers and sockets, on disk
+  std::uint64_t received_blocks_lost =
+      0;  ///< damaged ones, left out at the start (BlockLogOptions::skip_corrupt_blocks)
+};
+
 /// Counters and gauges since the start. Source: Spark `StreamingSource`.
 struct StreamingMetrics {
   std::size_t receivers = 0;  ///< inputs to which data is pushed: receivers and sockets
@@ -109,7 +128,8 @@ struct StreamingMetrics {
   std::uint64_t running_batches = 0;          ///< more than 1 only with concurrent jobs
   std::uint64_t merged_ticks = 0;  ///< ticks without a batch of their own (StreamingOptions::max_pending_batches)
   std::uint64_t receiver_errors = 0;
-  std::vector<InputRate> input_rates;  ///< of receivers and sockets
+  std::vector<InputRate> input_rates;           ///< of receivers and sockets
+  std::optional<CheckpointMetrics> checkpoint;  ///< absent: the context has none, or has not been started
   /// The last whose inputs were taken, also when it failed before it had a job. Until it is completed it has no times of
   /// processing and no outputs.
   std::optional<BatchInfo> last_received_batch;

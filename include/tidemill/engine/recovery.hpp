@@ -10,8 +10,8 @@ namespace tidemill {
 /// The ticks that passed while the program was down. What an earlier run planned and did not finish is run again first, in
 /// any case. [K6]
 enum class CatchUp : std::uint8_t {
-  all,        ///< each has its batch, one directly after the other: what Spark does
-  merged,     ///< one batch, at the last of them, takes everything
+  all,     ///< each has its batch, one directly after the other: what Spark does
+  merged,  ///< one batch, at the last of them, takes everything; but the ends of windows that slide by more have theirs
   throttled,  ///< each has its batch, two an interval, so that a long pause does not take the machine
 };
 
@@ -28,7 +28,8 @@ struct RecoveryOptions {
   CatchUp catch_up = CatchUp::all;
   FailedBatch failed_batch = FailedBatch::stop;
   /// What receivers and sockets receive is written into the checkpoint before a batch takes it, and a later run takes it again:
-  /// a block that `store` has returned for is not lost. Without it such inputs lose what was not worked on. [R9, R11]
+  /// a block that `store` has returned for is not lost, and what a socket has read not when only the process ends
+  /// (docs/guarantees.md). Without it such inputs lose what was not worked on. [R9, R11]
   bool log_received = false;
   /// The log of each such input.
   BlockLogOptions received = {};

@@ -197,31 +197,31 @@ class Inbox final : public InboxBase {
   /// Puts a block in; waits while the inbox is full. False when it is closed; then the block was not taken. With a log the
   /// block is durable when it returns.
   bool push(Block block) {
-    std::uint64_t logged = 0;
-    ReceivedLog* log = nullptr;
+    Logged logged;
     {
       std::unique_lock lock{mutex_};
       if (!wait_for_room(lock)) return false;
       logged = append(std::move(block));
-      log = log_;
     }
     announce_arrival();
-    if (log != nullptr) log->sync(logged);  // outside of the lock, so that producers share one
+    if (logged) logged.log->sync(logged.id);  // outside of the lock, so that producers share one
     return true;
   }
 
   enum class Offer { accepted, accepted_and_full, closed };
   /// Puts a block in without waiting, even when the inbox is full or its rate is used up; the producer must then stop until
-  /// there is room (`when_there_is_room`).
+  /// there is room (`when_there_is_room`). With a log the block survives the process when it returns.
   Offer offer(Block block) {
     bool full = false;
+    Logged logged;
     {
       const std::scoped_lock lock{mutex_};
       if (closed_) return Offer::closed;
-      append(std::move(block));
+      logged = append(std::move(block));
       full = is_full();
     }
     announce_arrival();
+    if (logged) logged.log->write(logged.id);
     return full ? Offer::accepted_and_full : Offer::accepted;
   }
 
@@ -229,12 +229,13 @@ class Inbox final : public InboxBase {
   template <class T>
   bool push_record(T&& record) {
     bool was_empty = false;
+    Logged logged;
     {
       std::unique_lock lock{mutex_};
       if (!wait_for_room(lock)) return false;
       const Time now = clock_->now();
       if (blocks_.empty() || !may_join(blocks_.back(), now)) {
-        log_open_block();
+        logged = log_open_block();
         blocks_.push_back({Block{}, now, now, true, false});
       }
       Entry& entry = blocks_.back();
@@ -244,6 +245,7 @@ class Inbox final : public InboxBase {
       added(1, sizeof(typename Block::value_type));
     }
     if (was_empty) announce_arrival();
+    if (logged) logged.log->write(logged.id);
     return true;
   }
 
@@ -315,14 +317,20 @@ class Inbox final : public InboxBase {
     }
   }
 
-  // Returns the number of the block in the log, if there is one.
-  std::uint64_t append(Block block) {
+  // A block that was just put into the log.
+  struct Logged {
+    ReceivedLog* log = nullptr;  // null: none was
+    std::uint64_t id = 0;
+    explicit operator bool() const noexcept { return log != nullptr; }
+  };
+
+  Logged append(Block block) {
     const std::size_t records = Traits::records(block);
     const std::size_t bytes = Traits::bytes(block);
     const Time now = clock_->now();
     log_open_block();
     blocks_.push_back({std::move(block), now, now, false, false});
-    std::uint64_t logged = 0;
+    Logged logged;
     try {
       logged = log_entry(blocks_.back());
     } catch (...) {
@@ -334,20 +342,18 @@ class Inbox final : public InboxBase {
   }
 
   // The log has blocks in the order in which batches take them, so an open one goes before whatever follows it.
-  void log_open_block() {
-    if (!blocks_.empty()) log_entry(blocks_.back());
-  }
-  std::uint64_t log_entry(Entry& entry) {
+  Logged log_open_block() { return blocks_.empty() ? Logged{} : log_entry(blocks_.back()); }
+  Logged log_entry(Entry& entry) {
     if constexpr (Traits::can_be_logged) {
       if (log_ != nullptr && !entry.logged) {
         std::string bytes;
         Traits::encode(entry.block, bytes);
         const std::uint64_t id = log_->append(Traits::records(entry.block), bytes);
         entry.logged = true;
-        return id;
+        return {log_, id};
       }
     }
-    return 0;
+    return {};
   }
 
   static constexpr std::size_t max_open_records = 4096;

@@ -129,6 +129,9 @@ class TIDEMILL_API Input {
 [[nodiscard]] TIDEMILL_API std::string plan_of_range(const ReceivedRange& range);
 [[nodiscard]] TIDEMILL_API ReceivedRange range_of_plan(std::string_view plan);
 
+/// A block of a log does not hold as many records as it says.
+[[noreturn]] TIDEMILL_API void throw_wrong_count(const LoggedBlock& block, std::size_t found);
+
 /// An input that receives blocks into an inbox.
 template <class Block>
 class BlockInput : public Input {
@@ -148,7 +151,8 @@ class BlockInput : public Input {
     cut_ = inbox_.take_until(t, max_records);
     std::size_t records = 0;
     for (const Block& block : cut_) records += BlockTraits<Block>::records(block);
-    took(t, {.first = range_.end, .end = range_.end + records, .logged = log_ != nullptr});
+    const std::uint64_t first = std::max(range_.end, first_cut_);
+    took(t, {.first = first, .end = first + records, .logged = log_ != nullptr});
     return {.stream_id = stream_id_, .name = name(), .records = records, .metadata = {}, .lost = 0};
   }
 
@@ -182,10 +186,17 @@ class BlockInput : public Input {
     // What no batch of the earlier run had planned to take waits for the first batch of this one. [K6]
     if constexpr (BlockTraits<Block>::can_be_logged) {
       const std::uint64_t planned = last_plan.empty() ? position_->taken : range_of_plan(last_plan).end;
-      for (const LoggedBlock& logged : logged_) {
-        const std::uint64_t end = logged.first + logged.records;
-        if (planned < end) inbox_.put_back(part_of(logged, std::max(planned, logged.first), end));
+      log_->continue_at(planned);
+      // What is left out of a log, being damaged, takes along what stands before it, and the numbers go on behind it.
+      std::size_t left = logged_.size();
+      for (std::size_t i = 0; i < logged_.size(); ++i) {
+        const bool is_first = left == logged_.size() || logged_[i].first != logged_[i - 1].end();
+        if (logged_[i].end() > planned && is_first) left = i;
       }
+      first_cut_ = left == logged_.size() ? planned : std::max(planned, logged_[left].first);
+      if (first_cut_ > planned) log_->is_missing(name(), planned, first_cut_);
+      for (; left < logged_.size(); ++left)
+        inbox_.put_back(part_of(logged_[left], std::max(planned, logged_[left].first), logged_[left].end()));
       std::erase_if(logged_, [planned](const LoggedBlock& logged) { return logged.first >= planned; });
     }
   }
@@ -245,18 +256,19 @@ class BlockInput : public Input {
     if (!range.logged) return records;
     for (LoggedBlock& logged : logged_) {
       const std::uint64_t first = std::max(range.first, logged.first);
-      const std::uint64_t end = std::min(range.end, logged.first + logged.records);
+      const std::uint64_t end = std::min(range.end, logged.end());
       if (first >= end) continue;
       cut_.push_back(part_of(logged, first, end));
       records += static_cast<std::size_t>(end - first);
     }
-    std::erase_if(logged_, [&](const LoggedBlock& logged) { return logged.first + logged.records <= range.end; });
+    std::erase_if(logged_, [&](const LoggedBlock& logged) { return logged.end() <= range.end; });
     return records;
   }
 
   static Block part_of(const LoggedBlock& logged, std::uint64_t first, std::uint64_t end) {
     using Traits = BlockTraits<Block>;
     Block block = Traits::decode(logged.bytes);
+    if (Traits::records(block) != logged.records) throw_wrong_count(logged, Traits::records(block));
     if (const auto skip = static_cast<std::size_t>(first - logged.first); skip != 0)
       block = std::move(Traits::pieces(std::move(block), skip, static_cast<std::size_t>(logged.records) - skip)[1]);
     if (const auto size = static_cast<std::size_t>(end - first); size < Traits::records(block))
@@ -266,7 +278,8 @@ class BlockInput : public Input {
 
   Inbox<Block> inbox_;
   std::vector<Block> cut_;
-  ReceivedRange range_;  // of the last cut
+  ReceivedRange range_;          // of the last cut
+  std::uint64_t first_cut_ = 0;  // the first record that no plan of an earlier run has
   std::size_t stream_id_ = 0;
   std::unique_ptr<ReceivedLog> log_;                 // null: what is received is not logged
   std::shared_ptr<ReceivedPosition> position_;       // shared with the engine; null without a log

@@ -3,6 +3,7 @@
 // Source: Spark `spark.streaming.receiver.writeAheadLog.enable`. [R9, R10]
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -44,6 +45,7 @@ struct LoggedBlock {
   std::uint64_t first = 0;  ///< the number of its first record
   std::uint64_t records = 0;
   std::string bytes;
+  [[nodiscard]] std::uint64_t end() const noexcept { return first + records; }
 };
 
 /// A BlockLog whose blocks say which records they hold.
@@ -56,10 +58,19 @@ class TIDEMILL_API ReceivedLog {
 
   /// What the log holds from record `first` on, oldest first. To be called once, before anything is appended.
   [[nodiscard]] std::vector<LoggedBlock> read_from(std::uint64_t first);
+  /// The next record has at least this number. Batches may have been planned with records that the log does not have: there
+  /// was none yet, or its end was damaged. Before anything is appended.
+  void continue_at(std::uint64_t next) noexcept { next_ = std::max(next_, next); }
+
+  /// Records [first, end), which no plan names, are not in the log. Errors: StateError "checkpoint_damaged", unless the log
+  /// leaves out what is damaged.
+  void is_missing(const std::string& input, std::uint64_t first, std::uint64_t end) const;
 
   /// Adds a block of so many records; durable after `sync` of what it returns.
   std::uint64_t append(std::uint64_t records, std::string_view bytes);
   void sync(std::uint64_t id) { log_->sync(id); }
+  /// Has it survive the process, without waiting for the disk. What goes wrong is told by the next `sync`.
+  void write(std::uint64_t id);
   void sync() { log_->sync(); }
 
   /// Records below `end` will not be asked for again.

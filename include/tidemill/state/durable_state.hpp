@@ -217,8 +217,8 @@ class TIDEMILL_API DurableState {
   /// state that is never told so need not spend anything on it.
   virtual void track_changes() = 0;
 
-  /// Before the first batch of a run that continues another: `restoring`, with about how many entries there are; one call of
-  /// `restore` for every entry, in any order; then `restored`.
+  /// Before the first batch of a run that continues one which had this state: `restoring`, with about how many entries there
+  /// are; one call of `restore` for every entry, in any order; then `restored`.
   virtual void restoring(std::uint64_t entries);
   /// Into how many parts, 1 to 256, the entries may be divided, of which each may be restored by another thread at the same time:
   /// the groups g with the same (g * parts) >> 8 are a part.

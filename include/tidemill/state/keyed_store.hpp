@@ -230,7 +230,8 @@ class KeyedStore {
     for (const Entry& entry : entries) emit(detail::TableKey<K>::view(*entry.key), *entry.state);
   }
 
-  /// The state is what was restored into these partitions, as many as there are: that of the batch of `last`.
+  /// The state is what was restored into these partitions, as many as there are: that of the batch of `last`. Pre: in
+  /// `while_still`.
   void restored(Time last, std::vector<std::unique_ptr<Partition>> partitions) {
     if (timed_) {
       for (const auto& partition : partitions) partition->set_timers();
@@ -246,8 +247,8 @@ class KeyedStore {
   {
     const auto probe = detail::TableKey<K>::probe(key);
     const std::uint32_t tag = Table::tag_of(probe);
-    const Table& table = partitions_[detail::partition_of_tag(tag, partitions_.size())]->table;
     const auto reading = gate_.read();
+    const Table& table = partitions_[detail::partition_of_tag(tag, partitions_.size())]->table;
     const auto place = table.find(tag, probe);
     return place ? std::optional<S>{table.state(place)} : std::nullopt;
   }
@@ -261,11 +262,12 @@ class KeyedStore {
     requires std::copy_constructible<S>
   {
     VersionRef version;
-    std::vector<Slot> slots(partitions_.size());
+    std::vector<Slot> slots;
     {
       const auto reading = gate_.read();
       version = current_;
-      for (std::size_t p = 0; p < slots.size(); ++p) slots[p] = partitions_[p]->table.slots();
+      slots.reserve(partitions_.size());
+      for (const auto& partition : partitions_) slots.push_back(partition->table.slots());
     }
     Snapshot result{version->time(), {}};
     std::vector<std::vector<Slot>> slots_of(slots.size());  // of the entries, in the same order

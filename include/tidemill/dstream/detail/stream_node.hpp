@@ -78,6 +78,7 @@ class JoinedNode final : public StreamNode<T> {
       this->grow_from(std::get<0>(parents_).node(), std::get<1>(parents_).node());
     } else {
       this->grow_from(std::get<0>(parents_).node());
+      std::apply([this](const auto&... parent) { (this->joins(parent.node()), ...); }, parents_);
     }
   }
 

@@ -313,7 +313,7 @@ std::vector<Batch<T>> StreamOps<Self, T>::slice(Time from, Time to) const {
   detail::warn_unless_on_slide(*engine(), from, to, slide());
   const std::scoped_lock lock{engine()->graph_mutex()};
   const Time zero = engine()->zero_time();
-  const Time first = std::max(zero, engine()->resumed_from());
+  const Time first = std::max(zero, engine()->remembered_from());
   const Time last = floor_to(std::min(to, engine()->cut_until()), slide(), zero);
   std::vector<Batch<T>> batches;
   for (Time t = std::max(floor_to(std::max(from, first), slide(), zero), floor_to(first, slide(), zero) + slide());

@@ -148,11 +148,6 @@ class KeyedWindow {
     const std::scoped_lock lock{mutex_};
     return std::exchange(failed_, std::nullopt) == t;
   }
-  /// The last batch of the run that this one continues; long ago when there is none.
-  [[nodiscard]] Time resumed_from() const {
-    const std::scoped_lock lock{mutex_};
-    return resumed_from_;
-  }
 
   // ---- what survives a restart ------------------------------------------------------------------------------------------
 
@@ -186,7 +181,6 @@ class KeyedWindow {
     const std::scoped_lock lock{mutex_};
     if (!restored_) restored_.emplace();
     restored_->last = last;
-    resumed_from_ = last;
   }
   void take_changes(StateChanges& to) {
     const std::scoped_lock lock{mutex_};
@@ -336,7 +330,6 @@ class KeyedWindow {
   StateChanges changes_;  // those of no part
   Time at_ = Time::min();
   std::optional<Time> failed_;  // what the last attempt was for
-  Time resumed_from_ = Time::min();
 };
 
 /// A window, or whatever else has these members, as the state of a checkpoint.
@@ -410,13 +403,13 @@ class WindowTimes {
   std::deque<Time> waiting_;
 };
 
-/// The times of the parent's batches that the window which ended at t held. `resumed`: the last batch of an earlier run.
-/// Errors: PlanError "window_passed" when that run had some of them.
+/// The times of the parent's batches that the window which ended at t held.
+/// Errors: PlanError "window_passed" when an earlier run had some of them.
 template <class See>
-void for_each_batch_of_window(const char* op, const GraphNode& parent, const WindowShape& shape, Time t, Time resumed,
+void for_each_batch_of_window(const char* op, const GraphNode& parent, const WindowShape& shape, Time t,
                               const See& see) {
   const Time begin = std::max(t - shape.length, parent.engine()->zero_time());
-  if (begin < resumed) throw_window_passed(op, t, resumed);
+  if (const Time from = parent.engine()->remembered_from(); begin < from) throw_window_passed(op, t, from);
   for (Time u = begin + parent.slide(); u <= t; u += parent.slide()) see(u);
 }
 
@@ -434,7 +427,7 @@ class KeyedWindowNode final : public StreamNode<Out> {
         reduce_{std::move(reduce)},
         partitioner_{std::move(partitioner)},
         make_{std::move(make)} {
-    this->grow_from(parent_.node());
+    this->grow_from_window(parent_.node());
   }
 
   void settle(Time t) override {
@@ -467,7 +460,7 @@ class KeyedWindowNode final : public StreamNode<Out> {
     }
     // A window that is over and not remembered: from the batches of its parent, as far as they are there. [M22]
     const auto past = window_->fresh();
-    for_each_batch_of_window(window_->op(), parent_.node(), window_->shape(), t, window_->resumed_from(),
+    for_each_batch_of_window(window_->op(), parent_.node(), window_->shape(), t,
                              [&](Time u) { past->expect(u, reduce_(parent_.at(u))); });
     return batch_of(past, t);
   }
@@ -683,11 +676,6 @@ class WindowPieces {
     }
     if (error) std::rethrow_exception(error);
   }
-  /// The last batch of the run that this one continues; long ago when there is none.
-  [[nodiscard]] Time resumed_from() const {
-    const std::scoped_lock lock{mutex_};
-    return resumed_from_;
-  }
 
   // ---- what survives a restart ------------------------------------------------------------------------------------------
 
@@ -721,9 +709,8 @@ class WindowPieces {
     }
     piece->fill(partition, std::move(records));
   }
-  void restored(Time last) {
+  void restored(Time) {
     const std::scoped_lock lock{mutex_};
-    resumed_from_ = last;
     for (auto& [time, piece] : restored_) entries_.push_back({time, std::move(piece), true, true});
     restored_.clear();
   }
@@ -792,7 +779,6 @@ class WindowPieces {
   std::map<Time, std::shared_ptr<RestoredPiece<T>>> restored_;
   bool tracking_ = false;
   StateChanges changes_;
-  Time resumed_from_ = Time::min();
 };
 
 /// A window of records as a stream.
@@ -808,7 +794,7 @@ class PiecesNode final : public StreamNode<Out> {
         pieces_{std::move(pieces)},
         prepare_{std::move(prepare)},
         finish_{std::move(finish)} {
-    this->grow_from(parent_.node());
+    this->grow_from_window(parent_.node());
   }
 
   void settle(Time t) override {
@@ -828,7 +814,7 @@ class PiecesNode final : public StreamNode<Out> {
       return batch_of(t, pieces_->of_window(t));
     }
     std::vector<typename WindowPieces<T>::Piece> past;
-    for_each_batch_of_window(pieces_->op(), parent_.node(), pieces_->shape(), t, pieces_->resumed_from(),
+    for_each_batch_of_window(pieces_->op(), parent_.node(), pieces_->shape(), t,
                              [&](Time u) { past.push_back(pieces_->make(prepare_(parent_.at(u)))); });
     return batch_of(t, std::move(past));
   }
