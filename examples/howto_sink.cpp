@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -116,6 +117,67 @@ void add_to_totals(Database& database, const tidemill::DStream<Count>& counts) {
 }
 // [/once]
 
+// [transactional]
+// The writer of a store that keeps, for each id, who writes and which batch was committed last.
+class Journal final : public tidemill::TransactionalSink {
+ public:
+  // What outlives the program.
+  struct Store {
+    struct Writer {
+      int epoch = 0;  // which of those that were opened may write: the last
+      std::optional<Time> last_committed;
+    };
+    std::map<std::string, Writer> writers;
+    std::vector<Count> rows;
+  };
+
+  explicit Journal(Store& store) : store_{store} {}
+  std::string name() const override { return "journal"; }
+  void open(const tidemill::SinkSession& session) override {
+    id_ = session.id;
+    epoch_ = ++store_.writers[id_].epoch;
+  }
+  std::optional<Time> last_committed() override { return writer().last_committed; }
+  void begin(Time) override { open_.clear(); }
+  void write(std::span<const Count> rows) {  // by several threads at a time
+    const std::scoped_lock lock{mutex_};
+    open_.insert(open_.end(), rows.begin(), rows.end());
+  }
+  void commit(const tidemill::SinkCommit& commit) override {  // in a database: one transaction
+    Store::Writer& writer = this->writer();
+    store_.rows.insert(store_.rows.end(), open_.begin(), open_.end());
+    writer.last_committed = commit.batch_time;
+  }
+  void abort() noexcept override { open_.clear(); }
+  void close() noexcept override {}
+
+ private:
+  Store::Writer& writer() {
+    Store::Writer& writer = store_.writers[id_];
+    if (writer.epoch != epoch_)
+      throw tidemill::SinkError{"fenced", "another program writes the journal of " + id_, tidemill::Retry::is_useless};
+    return writer;
+  }
+
+  Store& store_;
+  std::string id_;
+  int epoch_ = 0;
+  std::mutex mutex_;  // guards open_ while partitions are written
+  std::vector<Count> open_;
+};
+// [/transactional]
+
+void write_journals(Journal::Store& all, Journal::Store& frequent, const tidemill::DStream<Count>& counts,
+                    tidemill::StreamingContext& ssc) {
+  counts.save_to(std::make_shared<Journal>(all));
+  // [transaction]
+  auto journal = ssc.add_sink(std::make_shared<Journal>(frequent), "frequent");
+  counts.foreach_batch([journal](const Batch<Count>& batch, Time time) {
+    journal.write(batch.filter([](const Count& count) { return count.second > 1; }), time);
+  });
+  // [/transaction]
+}
+
 // [policy]
 // What a failed batch means is the program's decision. This one reports it and goes on.
 class ReportsFailures final : public tidemill::StreamingListener {
@@ -135,6 +197,8 @@ int main() {
   const auto words = std::make_shared<tidemill::BatchQueue<std::string>>();
 
   Database database;
+  Journal::Store journal;
+  Journal::Store frequent;
   tidemill::DStream<Count> counts = ssc.queue_stream(words)
                                         .map([](const std::string& word) {
                                           return Count{word, 1};
@@ -142,6 +206,7 @@ int main() {
                                         .reduce_by_key(std::plus<>{});
   write_rows(database, counts);
   add_to_totals(database, counts);
+  write_journals(journal, frequent, counts, ssc);
   ssc.add_listener(std::make_shared<ReportsFailures>());
 
   ssc.start(tidemill::Drive::by_host);
@@ -161,4 +226,5 @@ int main() {
   for (const auto& [key, count] : database.rows())
     std::cout << tidemill::to_string(key.first) << "  " << key.second << ' ' << count << '\n';
   for (const auto& [word, count] : database.totals()) std::cout << word << ' ' << count << " in all\n";
+  std::cout << journal.rows.size() << " rows in the journal, " << frequent.rows.size() << " of them frequent\n";
 }

@@ -22,4 +22,5 @@
 #include "tidemill/exec/executor.hpp"
 #include "tidemill/io/queue.hpp"
 #include "tidemill/io/receiver.hpp"
+#include "tidemill/io/sink.hpp"
 #include "tidemill/io/socket.hpp"

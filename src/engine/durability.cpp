@@ -1,6 +1,7 @@
 #include "engine/durability.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <utility>
 
@@ -59,6 +60,16 @@ void number_equal_names(std::vector<Named>& all, const Alike& alike, const Refus
 
 }  // namespace
 
+std::string fresh_id(Fs& fs) {
+  static constexpr char digits[] = "0123456789abcdef";
+  std::string text;
+  for (const std::byte b : fs.random_id()) {
+    text += digits[std::to_integer<unsigned>(b) >> 4];
+    text += digits[std::to_integer<unsigned>(b) & 15];
+  }
+  return text;
+}
+
 Durability::Durability(std::string directory, RecoveryOptions options, Existing existing)
     : directory_{std::move(directory)}, options_{std::move(options)}, existing_{existing} {
   if (directory_.empty()) throw ConfigError("the checkpoint directory is empty; name a directory");
@@ -110,10 +121,12 @@ Durability::Resumed Durability::open(std::vector<GraphState> states, std::vector
                                                  "name another directory or remove this one");
       check_fits(*resumed.run);
       earlier_inputs_ = resumed.run->inputs;
+      id_ = resumed.run->engine;
       resumed.has_windows = std::any_of(states_.begin(), states_.end(), [&](const GraphState& state) {
         return state.is_windowed && named(resumed.run->states, state.name) != resumed.run->states.end();
       });
     }
+    if (id_.empty()) id_ = fresh_id(*options_.store.fs);
     for (const GraphState& state : states_) state.state->track_changes();
     if (resumed.last_committed) {
       for (const GraphState& state : states_) {
@@ -187,6 +200,7 @@ void Durability::check_fits(const RunRecord& before) const {
   const auto add = [&differences](const std::string& text) { differences += "\n  - " + text; };
   for (const NamedState& old : before.states) {
     const auto now = named(states_, old.name);
+    if (now == states_.end() && old.schema.kind == "sink") continue;  // outputs may come and go
     if (now == states_.end() && old.schema.kind == "received") {
       add("an earlier run logged what the input of \"" + old.name +
           "\" received, and this one is to run without RecoveryOptions::log_received, or without the input");
@@ -220,7 +234,7 @@ void Durability::check_fits(const RunRecord& before) const {
 
 void Durability::begin_run(const std::string& app_name, Time now, Time zero, Duration interval) {
   RunRecord run{
-      .app_name = app_name, .zero_time = zero, .batch_interval = interval, .states = {}, .inputs = {}, .engine = {}};
+      .app_name = app_name, .zero_time = zero, .batch_interval = interval, .states = {}, .inputs = {}, .engine = id_};
   for (const GraphState& state : states_) run.states.push_back({state.name, state.state->schema()});
   first_starts_.clear();
   for (const GraphInput& input : inputs_) {

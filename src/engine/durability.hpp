@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tidemill/checkpoint/checkpoint_store.hpp"
+#include "tidemill/core/fs.hpp"
 #include "tidemill/engine/listener.hpp"
 #include "tidemill/engine/recovery.hpp"
 #include "tidemill/io/input.hpp"
@@ -33,6 +34,9 @@ struct GraphInput {
   std::string kind;
   std::shared_ptr<Input> input;  // shared with the engine
 };
+
+/// 32 hexadecimal digits that nobody else has.
+[[nodiscard]] std::string fresh_id(Fs& fs);
 
 /// Threads: the thread that starts, drives or stops the context, one at a time; metrics() from any.
 class Durability {
@@ -59,6 +63,8 @@ class Durability {
                const std::string& thread_name);
   /// The run begins at `now`: batch times are on `zero` + n * `interval`.
   void begin_run(const std::string& app_name, Time now, Time zero, Duration interval);
+  /// Names this checkpoint, and no other: the same in every run. Pre: it is open.
+  [[nodiscard]] const std::string& id() const noexcept { return id_; }
   /// When an input was first started, in this run or in an earlier one that had it. Pre: the run has begun.
   [[nodiscard]] Time first_start(std::size_t input) const { return first_starts_.at(input); }
 
@@ -101,8 +107,9 @@ class Durability {
   std::vector<Time> first_starts_;          // of the inputs
   std::vector<StateCommit> changes_;        // of the batch that is done, or of an earlier one: memory for the next
   std::optional<CheckpointStore> store_;    // present while open
-  bool by_caller_ = false;                  // no threads: snapshots are made between batches
-  std::uint64_t failures_seen_ = 0;         // of snapshots
+  std::string id_;
+  bool by_caller_ = false;           // no threads: snapshots are made between batches
+  std::uint64_t failures_seen_ = 0;  // of snapshots
   std::uint64_t snapshots_seen_ = 0;
   std::set<std::string> kinds_told_;  // of failures, since the last snapshot that succeeded
 

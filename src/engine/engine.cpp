@@ -121,6 +121,16 @@ class StreamingEngine::Impl final : public InputHost {
     input_nodes_.emplace_back();
     return inputs_.size() - 1;
   }
+  void add_sink(std::shared_ptr<SinkTransactions> sink) {
+    check_can_change("a sink");
+    for (const auto& other : sinks_) {
+      if (other->name() == sink->name())
+        throw PlanError("ambiguous_name", "two sinks are called \"" + sink->name() +
+                                              "\", and by its name a sink finds what it has committed; give one of "
+                                              "them another, as in stream.save_to(sink, \"orders\")");
+    }
+    sinks_.push_back(std::move(sink));
+  }
   void name_input(std::size_t id, std::shared_ptr<const GraphNode> node) { input_nodes_.at(id) = std::move(node); }
 
   void checkpoint(std::string directory, RecoveryOptions options, Existing existing) {
@@ -241,6 +251,7 @@ class StreamingEngine::Impl final : public InputHost {
       begin_rates();
     } catch (...) {
       job_threads_.close();
+      close_sinks();
       close_checkpoint();
       end(StreamingState::stopped);
       throw;
@@ -266,6 +277,11 @@ class StreamingEngine::Impl final : public InputHost {
   void begin_jobs() {
     if (!jobs_are_concurrent()) return;
     const std::string seen = "concurrent_jobs is " + std::to_string(options_.concurrent_jobs) + ", and ";
+    if (!sinks_.empty())
+      throw PlanError("concurrent_jobs",
+                      seen + "the transactions of the sink \"" + sinks_.front()->name() +
+                          "\" follow one another in the order of the batches; leave "
+                          "concurrent_jobs at 1, or move the other outputs to a context of their own");
     if (durability_)
       throw PlanError("concurrent_jobs",
                       seen + "the context has a checkpoint (\"" + durability_->directory() +
@@ -318,6 +334,7 @@ class StreamingEngine::Impl final : public InputHost {
     for (const BatchPlan& plan : resumed.unfinished) {
       if (options_.interval && !is_multiple_of(plan.time, interval, zero)) remembered_from_ = plan.time;
     }
+    open_sinks(resumed.run ? resumed.last_planned().value_or(resumed.run->zero_time) : last);
     last_batch_ = last;
     cut_until_ = zero;
     unfinished_ = {std::make_move_iterator(resumed.unfinished.begin()),
@@ -330,6 +347,18 @@ class StreamingEngine::Impl final : public InputHost {
       next_tick_.store(tick.time_since_epoch().count());
     }
     if (durability_) durability_->begin_run(runtime_->app_name, now, zero, interval);
+  }
+
+  // Also asks them what they have committed. `last`: the last batch that has been planned.
+  void open_sinks(Time last) {
+    for (const auto& sink : sinks_) {
+      const std::string id = durability_ ? durability_->id() : fresh_id(*runtime_->fs);
+      sink->open({.name = sink->name(),
+                  .id = id + '-' + sink->name(),
+                  .has_checkpoint = durability_ != nullptr,
+                  .runtime = runtime_},
+                 last);
+    }
   }
 
   // What is known of the rates before the first batch, and which slides no merged tick may pass over.
@@ -371,6 +400,7 @@ class StreamingEngine::Impl final : public InputHost {
       all.push_back({node.name() + (state.part.empty() ? "" : ":" + state.part), node.is_pinned(), node.is_windowed(),
                      state.state, state.why_not});
     }
+    for (const auto& sink : sinks_) all.push_back({"sink:" + sink->name(), true, false, sink, {}});
     return all;
   }
 
@@ -511,6 +541,7 @@ class StreamingEngine::Impl final : public InputHost {
     outputs_.clear();
     inputs_.clear();
     input_nodes_.clear();
+    sinks_.clear();
     durability_.reset();
     states_.clear();
     scope_ = nullptr;
@@ -817,11 +848,12 @@ class StreamingEngine::Impl final : public InputHost {
     std::vector<bool> done(outputs_.size(), !taken);
     bool good = false;
     if (durability_) {
-      good = attempt(t, info, done, LogLevel::warning) || attempt(t, info, done, LogLevel::error);
+      good = attempt(t, info, done, LogLevel::warning) || (!fenced() && attempt(t, info, done, LogLevel::error));
     } else {
       good = attempt(t, info, done, LogLevel::error);
     }
     if (info.processing_start_time) complete(info);
+    if (fenced()) return stop_for_failure();
     if (!durability_) return;
     if (!good && durability_->options().failed_batch == FailedBatch::stop) return stop_for_failure();
     try {
@@ -870,6 +902,10 @@ class StreamingEngine::Impl final : public InputHost {
             options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
         for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
       }
+      if (!sinks_.empty()) {
+        positions_.clear();
+        for (const auto& input : inputs_) input->add_positions(positions_);
+      }
       if (durability_ && !again) persist("the plan", [&] { durability_->plan(t); });
       cut_until_ = t;
       for (const auto& node : nodes_) node->on_cut(t);
@@ -901,10 +937,16 @@ class StreamingEngine::Impl final : public InputHost {
   // Runs the output operations that are not done, and lets the states catch up. Errors are logged at `level`, and reported if
   // that is `error`.
   bool attempt(Time t, BatchInfo& info, std::vector<bool>& done, LogLevel level) {
+    for (const auto& sink : sinks_) sink->begin_attempt(t, positions_);
     std::vector<Job> jobs;
     bool good = generate(t, done, jobs, level);
     if (good && !jobs.empty()) good = run_jobs(jobs, info, done, level);
     return settle(t, level) && good;
+  }
+
+  // Another program writes in our place: whatever we did would be undone, or come twice.
+  [[nodiscard]] bool fenced() const noexcept {
+    return std::any_of(sinks_.begin(), sinks_.end(), [](const auto& sink) { return sink->is_fenced(); });
   }
 
   // Asks every output operation that is not done for its job. When one fails the batch has no jobs. [L15]
@@ -946,7 +988,7 @@ class StreamingEngine::Impl final : public InputHost {
         const std::exception_ptr error = in_batch(info.batch_time, output.name);
         good = false;
         output.failure_reason = describe(error);
-        note(error, level);
+        note(error, fenced() ? LogLevel::error : level);
       }
       job.run = nullptr;  // its batch goes now
       info.processing_end_time = output.end_time = runtime_->clock->now();
@@ -1196,6 +1238,7 @@ class StreamingEngine::Impl final : public InputHost {
     }
     io.reset();
     finish_jobs();
+    close_sinks();
     close_checkpoint();
     deliver_events();
     if (runtime_->own_workers != nullptr) runtime_->own_workers->release();
@@ -1210,6 +1253,10 @@ class StreamingEngine::Impl final : public InputHost {
     } catch (...) {
       report(std::current_exception());
     }
+  }
+
+  void close_sinks() noexcept {
+    for (const auto& sink : sinks_) sink->close();
   }
 
   void close_checkpoint() noexcept {
@@ -1346,6 +1393,7 @@ class StreamingEngine::Impl final : public InputHost {
   std::thread thread_;
   std::vector<std::shared_ptr<Input>> inputs_;                 // shared with the streams that take their blocks
   std::vector<std::shared_ptr<const GraphNode>> input_nodes_;  // of the same index; null: not named
+  std::vector<std::shared_ptr<SinkTransactions>> sinks_;       // shared with the outputs that write to them
   std::size_t inputs_started_ = 0;                             // the first so many
   std::unique_ptr<Durability> durability_;                     // null: no checkpoint
 
@@ -1359,10 +1407,11 @@ class StreamingEngine::Impl final : public InputHost {
   Time last_end_;
   Time drain_began_;
   Time drain_deadline_;
-  Time last_start_;                   // of a batch, by the clock
-  Time merged_until_ = Time::min();   // ticks that passed before the start have as few batches as can be
-  bool catching_up_slowly_ = false;   // ticks that passed before the start are run two an interval
-  std::deque<BatchPlan> unfinished_;  // of the run before, to be run again first
+  Time last_start_;                       // of a batch, by the clock
+  Time merged_until_ = Time::min();       // ticks that passed before the start have as few batches as can be
+  bool catching_up_slowly_ = false;       // ticks that passed before the start are run two an interval
+  std::deque<BatchPlan> unfinished_;      // of the run before, to be run again first
+  std::vector<InputPosition> positions_;  // after the last cut; with sinks only
   bool draining_ = false;
   bool failed_ = false;                       // a batch did, and the context stops for it
   bool drained_ = true;                       // read by stop() after the thread has ended
@@ -1405,6 +1454,7 @@ void StreamingEngine::add_output(std::shared_ptr<OutputOperation> output) {
   check_can_change(output->name().c_str());
   impl_->outputs_.push_back(std::move(output));
 }
+void StreamingEngine::add_sink(std::shared_ptr<SinkTransactions> sink) { impl_->add_sink(std::move(sink)); }
 void StreamingEngine::add_state(std::shared_ptr<const GraphNode> node, std::shared_ptr<DurableState> state,
                                 std::string part) {
   check_can_change(node->op().c_str());

@@ -134,7 +134,7 @@ struct SimFs::Impl {
     return node;
   }
   NodePointer parent(std::string_view action, const std::string& path) const {
-    NodePointer parent = find(detail::parent_path(path));
+    NodePointer parent = find(tidemill::detail::parent_path(path));
     if (!parent) throw FsError(action, path, ENOENT);
     if (!parent->is_directory) throw FsError(action, path, ENOTDIR);
     return parent;

@@ -35,6 +35,7 @@
 #include "tidemill/dstream/detail/stream_node.hpp"
 #include "tidemill/dstream/fwd.hpp"
 #include "tidemill/dstream/state_spec.hpp"
+#include "tidemill/io/sink.hpp"
 #include "tidemill/state/keyed_store.hpp"
 
 namespace tidemill {
@@ -178,6 +179,12 @@ class StreamOps : public NarrowOps<Self, T> {
   /// With StreamingOptions::concurrent_jobs above 1: also by several threads at a time, and in any order.
   template <class F>
   void foreach_batch(F f, std::string name = "foreach_batch") const;
+
+  /// Writes every batch to a transactional sink (io/sink.hpp): whole or not at all, and with a checkpoint exactly once.
+  /// `name`: of the output, by which the sink finds what an earlier run has committed; the sink's own when it is empty.
+  /// Errors: ConfigError for a null sink; PlanError "ambiguous_name" when another sink of the context has that name.
+  template <SinkOf<T> S>
+  void save_to(std::shared_ptr<S> sink, std::string name = {}) const;
 
   /// Prints the first `n` records of every batch under a header with its time, to the context's output stream. [M12]
   void print(std::size_t n = 10) const;

@@ -130,6 +130,16 @@ class TIDEMILL_API StreamingContext {
   template <class F, class First, class... Rest>
   [[nodiscard]] auto transform_streams(F f, const First& first, const Rest&... rest);
 
+  // ---- sinks: before start ----------------------------------------------------------------------------------------------
+
+  /// A transactional sink (io/sink.hpp) for use from foreach_batch. DStream::save_to does both. `name` as there.
+  template <std::derived_from<TransactionalSink> S>
+  [[nodiscard]] SinkHandle<S> add_sink(std::shared_ptr<S> sink, std::string name = {}) {
+    if (!sink) throw ConfigError("add_sink was given a null sink");
+    if (name.empty()) name = sink->name();
+    return detail::add_sink(*engine_, std::move(sink), std::move(name));
+  }
+
   // ---- checkpoints: before start ----------------------------------------------------------------------------------------
 
   /// Keeps in `directory` what is needed to go on after a crash: what each batch takes is written down before it runs, and what

@@ -30,6 +30,7 @@
 #include "tidemill/engine/rate.hpp"
 #include "tidemill/engine/recovery.hpp"
 #include "tidemill/io/input.hpp"
+#include "tidemill/io/sink.hpp"
 #include "tidemill/state/durable_state.hpp"
 
 namespace tidemill::detail {
@@ -140,6 +141,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   /// The stream of that input, whose name a checkpoint uses for it.
   void name_input(std::size_t id, std::shared_ptr<const GraphNode> node);
   void add_output(std::shared_ptr<OutputOperation> output);
+  /// Errors: PlanError "ambiguous_name" when there is one of that name.
+  void add_sink(std::shared_ptr<SinkTransactions> sink);
   /// A state that checkpoints keep, under the name of its node; `part` tells several states of one node apart.
   void add_state(std::shared_ptr<const GraphNode> node, std::shared_ptr<DurableState> state, std::string part = {});
   /// A state that no checkpoint can keep, and why: such a program runs without one only.

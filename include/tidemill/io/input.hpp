@@ -35,6 +35,13 @@ struct InputInfo {
   std::size_t lost = 0;  ///< of a batch that is run again after a restart: records that could not be had a second time
 };
 
+/// How far an input has been read in one of its partitions.
+struct InputPosition {
+  std::string source;           ///< what has the partitions: a topic
+  std::uint32_t partition = 0;  ///< of it
+  std::uint64_t next = 0;       ///< the record that is read next
+};
+
 namespace detail {
 
 class IoService;
@@ -92,6 +99,9 @@ class TIDEMILL_API Input {
   [[nodiscard]] virtual std::optional<double> max_rate() const noexcept { return std::nullopt; }
   /// From now on it takes in at most so many, and no more than max_rate. Also before the start. [BP8]
   virtual void limit_rate([[maybe_unused]] double records_per_second) noexcept {}
+
+  /// Appends where it stands after the last cut, for sinks that commit positions together with records; nothing by default.
+  virtual void add_positions([[maybe_unused]] std::vector<InputPosition>& to) const {}
 
   // ---- restarts: only with a checkpoint ---------------------------------------------------------------------------------
 

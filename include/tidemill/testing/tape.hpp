@@ -101,6 +101,9 @@ class Tape {
       const auto [from, to] = decode<std::pair<std::uint64_t, std::uint64_t>>(plan);
       return take(from, to);
     }
+    void add_positions(std::vector<InputPosition>& to) const override {
+      to.push_back({.source = name(), .partition = 0, .next = position_->get()});
+    }
     [[nodiscard]] std::shared_ptr<DurableState> durable_state() override { return position_; }
 
     [[nodiscard]] std::vector<T> take_cut() { return std::exchange(cut_, {}); }

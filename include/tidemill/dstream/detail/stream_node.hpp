@@ -133,6 +133,13 @@ class BatchOutput final : public OutputOperation {
   F f_;
 };
 
+template <class S>
+[[nodiscard]] SinkHandle<S> add_sink(StreamingEngine& engine, std::shared_ptr<S> sink, std::string name) {
+  auto transactions = std::make_shared<SinkTransactions>(sink, std::move(name));
+  engine.add_sink(transactions);
+  return {std::move(sink), std::move(transactions)};
+}
+
 /// One record or none, computed by the thread that runs the action: `make() -> std::vector<T>`.
 template <class T, class Make>
 class ComputedNode final : public PreparedNode<T> {

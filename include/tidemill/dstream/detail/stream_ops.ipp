@@ -267,6 +267,18 @@ void StreamOps<Self, T>::foreach_batch(F f, std::string name) const {
 }
 
 template <class Self, class T>
+template <SinkOf<T> S>
+void StreamOps<Self, T>::save_to(std::shared_ptr<S> sink, std::string name) const {
+  if (!sink) throw ConfigError("save_to was given a null sink");
+  if (name.empty()) name = sink->name();
+  auto call = [handle = detail::add_sink(*engine(), std::move(sink), name)](const Batch<T>& batch, Time t) {
+    handle.write(batch, t);
+  };
+  engine()->add_output(
+      std::make_shared<detail::BatchOutput<Self, decltype(call)>>(std::move(name), self(), std::move(call)));
+}
+
+template <class Self, class T>
 void StreamOps<Self, T>::print(std::size_t n) const {
   print(engine()->output(), n);
 }
