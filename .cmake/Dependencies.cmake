@@ -16,3 +16,17 @@ endif()
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
+
+# What components need. Without it they are left out, unless they were asked for by name.
+set(TIDEMILL_HAS_KAFKA OFF)
+if(TIDEMILL_KAFKA)
+  find_package(Librdkafka 2.0 QUIET)
+  set(TIDEMILL_HAS_KAFKA ${Librdkafka_FOUND})
+  if(NOT Librdkafka_FOUND AND NOT TIDEMILL_KAFKA STREQUAL AUTO)
+    message(FATAL_ERROR
+      "tidemill::kafka needs librdkafka, 2.0 or later, and found none. Install librdkafka-dev, name its folder with "
+      "-DCMAKE_PREFIX_PATH=..., or configure with -DTIDEMILL_KAFKA=OFF.")
+  elseif(NOT Librdkafka_FOUND)
+    message(STATUS "librdkafka-dev is not installed: no component tidemill::kafka")
+  endif()
+endif()

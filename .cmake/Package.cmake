@@ -17,6 +17,16 @@ foreach(kind IN LISTS kinds)
     DESTINATION ${package_dir} COMPONENT ${kind})
 endforeach()
 
+foreach(name IN LISTS components)
+  foreach(kind IN LISTS kinds)
+    install(TARGETS tidemill_${name}_${kind} EXPORT tidemill-${name}-${kind}
+      ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${kind}
+      LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${kind} NAMELINK_COMPONENT ${kind})
+    install(EXPORT tidemill-${name}-${kind} FILE tidemill-${name}-${kind}-targets.cmake NAMESPACE tidemill::
+      DESTINATION ${package_dir} COMPONENT ${kind})
+  endforeach()
+endforeach()
+
 configure_package_config_file(
   ${PROJECT_SOURCE_DIR}/.cmake/tidemillConfig.cmake.in ${PROJECT_BINARY_DIR}/package/tidemillConfig.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
@@ -30,5 +40,11 @@ configure_file(${PROJECT_SOURCE_DIR}/.cmake/tidemill.pc.in ${PROJECT_BINARY_DIR}
 
 install(FILES
   ${PROJECT_BINARY_DIR}/package/tidemillConfig.cmake ${PROJECT_BINARY_DIR}/package/tidemillConfigVersion.cmake
+  ${PROJECT_SOURCE_DIR}/.cmake/FindLibrdkafka.cmake
   DESTINATION ${package_dir} COMPONENT development)
 install(FILES ${PROJECT_BINARY_DIR}/package/tidemill.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
+if(TIDEMILL_HAS_KAFKA)
+  configure_file(
+    ${PROJECT_SOURCE_DIR}/.cmake/tidemill-kafka.pc.in ${PROJECT_BINARY_DIR}/package/tidemill-kafka.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/package/tidemill-kafka.pc DESTINATION ${pkgconfig_dir} COMPONENT development)
+endif()

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . .ci/setup.sh
 
-need g++ cmake make ninja-build ccache pkgconf boost libgtest-dev libgmock-dev
+need g++ cmake make ninja-build ccache pkgconf boost librdkafka-dev libgtest-dev libgmock-dev
 step "Configuring" cmake --preset dev
 step "Building the library, the examples and the tests" cmake --build --preset dev
 step "Running every test" ctest --preset dev "$@"
