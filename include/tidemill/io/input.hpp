@@ -281,8 +281,8 @@ class BlockInput : public Input {
     if (Traits::records(block) != logged.records) throw_wrong_count(logged, Traits::records(block));
     if (const auto skip = static_cast<std::size_t>(first - logged.first); skip != 0)
       block = std::move(Traits::pieces(std::move(block), skip, static_cast<std::size_t>(logged.records) - skip)[1]);
-    if (const auto size = static_cast<std::size_t>(end - first); size < Traits::records(block))
-      block = std::move(Traits::pieces(std::move(block), size, Traits::records(block))[0]);
+    if (const std::size_t all = Traits::records(block), size = static_cast<std::size_t>(end - first); size < all)
+      block = std::move(Traits::pieces(std::move(block), size, all)[0]);
     return block;
   }
 
