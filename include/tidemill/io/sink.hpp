@@ -149,8 +149,8 @@ class SinkHandle {
       : sink_{std::move(sink)}, transactions_{std::move(transactions)} {}
 
   /// Calls `f(sink)` between begin and commit, unless the batch of `t` has been committed already; then it does nothing.
-  /// Pre: t is the time of the batch that runs. Errors: what `f` or the sink throws, then nothing is committed; PlanError "sink_misused"
-  /// for a second transaction of one batch, and for another time.
+  /// Pre: t is the time of the batch that runs. Errors: what `f` or the sink throws, then nothing is committed; PlanError
+  /// "sink_misused" for a second transaction of one batch, and for another time.
   template <std::invocable<S&> F>
   void transaction(Time t, F&& f) const {
     transactions_->run(t, [&] { f(*sink_); });
