@@ -17,7 +17,8 @@ detail::EngineOptions engine_options(std::optional<Duration> interval, OnArrival
           .output = options.output,
           .backpressure = options.backpressure,
           .max_pending_batches = options.max_pending_batches,
-          .concurrent_jobs = options.concurrent_jobs};
+          .concurrent_jobs = options.concurrent_jobs,
+          .watchdog = options.watchdog};
 }
 
 }  // namespace

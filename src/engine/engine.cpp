@@ -15,6 +15,8 @@
 
 #include "engine/durability.hpp"
 #include "engine/job_threads.hpp"
+#include "engine/life_lock.hpp"
+#include "engine/watchdog.hpp"
 #include "tidemill/core/error.hpp"
 #include "tidemill/core/function_ref.hpp"
 #include "tidemill/io/io_service.hpp"
@@ -83,6 +85,9 @@ class StreamingEngine::Impl final : public InputHost {
     if (options_.concurrent_jobs < 1 || options_.concurrent_jobs > 1024)
       throw ConfigError("concurrent_jobs must lie between 1 and 1024, and it is " +
                         std::to_string(options_.concurrent_jobs));
+    if (options_.watchdog && *options_.watchdog < Duration::zero())
+      throw ConfigError("watchdog must not be negative, and it is " + to_string(*options_.watchdog) +
+                        "; zero is for none");
     if (!options_.backpressure) return;
     check(*options_.backpressure);
     if (!options_.interval)
@@ -209,6 +214,7 @@ class StreamingEngine::Impl final : public InputHost {
         std::count_if(inputs_.begin(), inputs_.end(), [](const auto& input) { return input->is_receiver(); }));
     snapshot.receiver_errors = receiver_errors_.load(std::memory_order_relaxed);
     snapshot.running_batches = running_.load(std::memory_order_acquire);
+    snapshot.running_stages = stages_.list();
     if (durability_) snapshot.checkpoint = durability_->metrics();
     if (state() == StreamingState::active) {
       const Time now = runtime_->clock->now();
@@ -257,6 +263,7 @@ class StreamingEngine::Impl final : public InputHost {
       throw;
     }
     last_end_ = Time::min();
+    for (const auto& input : inputs_) input_names_.push_back(input->name());
     state_.store(StreamingState::active, std::memory_order_release);
     if (runtime_->own_workers != nullptr) runtime_->own_workers->retain();
     try {
@@ -266,12 +273,19 @@ class StreamingEngine::Impl final : public InputHost {
         const std::scoped_lock lock{mutex_};
         events_.insert(events_.begin(), [now](StreamingListener& listener) { listener.on_streaming_started(now); });
       }
+      watch();
       if (drive_ == Drive::own_thread) thread_ = std::thread{[this, self = std::move(self)] { run(); }};
     } catch (...) {
       const DrivingThread driving{*this};
       finish();
       throw;
     }
+  }
+
+  void watch() {
+    constexpr Duration usual = std::chrono::seconds{30};
+    const Duration limit = options_.watchdog.value_or(drive_ == Drive::own_thread ? usual : Duration::zero());
+    if (limit != Duration::zero()) watchdog_.start(runtime_, stages_, limit);
   }
 
   void begin_jobs() {
@@ -445,11 +459,7 @@ class StreamingEngine::Impl final : public InputHost {
   }
 
   bool stop(StopMode mode) {
-    if (called_from_within())
-      throw PlanError(
-          "illegal_state",
-          "stop() was called from a listener or an output operation, whose batch it would have to wait for; "
-          "call request_stop() there");
+    refuse_to_wait_within("stop()");
     const std::scoped_lock life{life_mutex_};
     switch (state()) {
       case StreamingState::initialized:
@@ -469,13 +479,60 @@ class StreamingEngine::Impl final : public InputHost {
     if (drive_ == Drive::own_thread) {
       thread_.join();
     } else {
-      const DrivingThread driving{*this};
-      Turn turn = take_turn_or_report(true);
-      while (turn == Turn::ran_batch || turn == Turn::idle) turn = take_turn_or_report(true);
-      if (turn == Turn::failed) drained_ = false;
-      finish();
+      static_cast<void>(drain([] { return true; }));
     }
     return drained_;
+  }
+
+  // Runs what a stop leaves to be run, on the calling thread; false when `goes_on` said no before the end.
+  template <class GoesOn>
+  bool drain(const GoesOn& goes_on) {
+    const DrivingThread driving{*this};
+    Turn turn = take_turn_or_report(true);
+    while (turn == Turn::ran_batch || turn == Turn::idle) {
+      if (!goes_on()) return false;
+      turn = take_turn_or_report(true);
+    }
+    if (turn == Turn::failed) drained_ = false;
+    finish();
+    return true;
+  }
+
+  StopReport stop_or_timeout(std::chrono::nanoseconds timeout, StopMode mode) {
+    refuse_to_wait_within("stop_or_timeout()");
+    const auto deadline = deadline_after(timeout);
+    request_stop(mode);  // whoever is in a batch just now, and keeps the lock, hears of it
+    std::unique_lock life{life_mutex_, std::defer_lock};
+    bool has_ended = false;
+    if (life_mutex_.try_lock_until(deadline)) {
+      life = std::unique_lock{life_mutex_, std::adopt_lock};
+      if (state() != StreamingState::active) {
+        has_ended = true;
+      } else if (drive_ == Drive::own_thread) {
+        std::unique_lock lock{mutex_};
+        has_ended = changed_.wait_until(lock, deadline, [this] { return ended_; });
+      } else {
+        has_ended = drain([&] { return std::chrono::steady_clock::now() < deadline; });
+      }
+    }
+    if (!has_ended) return {.is_stopped = false, .is_drained = false, .running = stages_.list()};
+    if (state() == StreamingState::initialized) end(StreamingState::stopped);
+    if (thread_.joinable()) thread_.join();
+    return {.is_stopped = true, .is_drained = drained_, .running = {}};
+  }
+
+  // A timeout beyond what the clock can tell is none.
+  [[nodiscard]] static std::chrono::steady_clock::time_point deadline_after(std::chrono::nanoseconds timeout) {
+    const auto now = std::chrono::steady_clock::now();
+    const auto left = std::chrono::steady_clock::time_point::max() - now;
+    return timeout < left ? now + timeout : std::chrono::steady_clock::time_point::max();
+  }
+
+  void refuse_to_wait_within(const std::string& what) const {
+    if (!called_from_within()) return;
+    throw PlanError("illegal_state", what +
+                                         " was called from a listener or an output operation, whose batch it would "
+                                         "have to wait for; call request_stop() there");
   }
 
   // The end of the context object: stops what runs, and lets go of the graph.
@@ -611,6 +668,16 @@ class StreamingEngine::Impl final : public InputHost {
 
   using Listeners = std::vector<std::shared_ptr<StreamingListener>>;
 
+  using Kind = RunningStage::Kind;
+  // Says what is being done, for as long as it is.
+  class Stage : public RunningStages::Stage {
+   public:
+    Stage(Impl& impl, Kind kind, std::string_view name, std::optional<Time> t)
+        : RunningStages::Stage{impl.stages_, kind, name, t, impl.runtime_->clock->now()} {}
+    Stage(Impl& impl, Kind kind, std::string_view name, std::optional<Time> t, Time since)
+        : RunningStages::Stage{impl.stages_, kind, name, t, since} {}
+  };
+
   struct Task {
     Time when;
     std::function<void()> run;
@@ -638,9 +705,10 @@ class StreamingEngine::Impl final : public InputHost {
     std::vector<RunningJob> jobs;  // stay where they are
   };
 
-  // On the driving thread, or in an output operation.
+  // On the driving thread, in an output operation, or in the log hook that the watchdog calls.
   [[nodiscard]] bool called_from_within() const {
-    return driving_.load() == std::this_thread::get_id() || job_threads_.have_this_thread();
+    return driving_.load() == std::this_thread::get_id() || job_threads_.have_this_thread() ||
+           watchdog_.has_this_thread();
   }
   [[nodiscard]] bool jobs_are_concurrent() const noexcept { return options_.concurrent_jobs > 1; }
   [[nodiscard]] Time next_tick() const noexcept { return Time{Duration{next_tick_.load(std::memory_order_acquire)}}; }
@@ -856,6 +924,7 @@ class StreamingEngine::Impl final : public InputHost {
     if (fenced()) return stop_for_failure();
     if (!durability_) return;
     if (!good && durability_->options().failed_batch == FailedBatch::stop) return stop_for_failure();
+    const Stage stage{*this, Kind::commit, {}, t};
     try {
       durability_->take_changes();
       persist("the commit", [&] { durability_->commit(t); });
@@ -885,6 +954,7 @@ class StreamingEngine::Impl final : public InputHost {
     const std::scoped_lock lock{graph_mutex_};
     const bool again = !unfinished_.empty();
     try {
+      std::optional<Stage> stage{std::in_place, *this, Kind::cut, std::string_view{}, t};
       info.inputs.reserve(inputs_.size());
       if (again) {
         const BatchPlan plan = std::move(unfinished_.front());
@@ -900,15 +970,25 @@ class StreamingEngine::Impl final : public InputHost {
       } else {
         const std::size_t max_records =
             options_.interval ? std::numeric_limits<std::size_t>::max() : options_.on_arrival.max_batch_records;
-        for (const auto& input : inputs_) info.inputs.push_back(input->cut(t, max_records));
+        for (std::size_t i = 0; i < inputs_.size(); ++i) {
+          stage->go_on(input_names_[i]);
+          info.inputs.push_back(inputs_[i]->cut(t, max_records));
+        }
       }
       if (!sinks_.empty()) {
         positions_.clear();
         for (const auto& input : inputs_) input->add_positions(positions_);
       }
-      if (durability_ && !again) persist("the plan", [&] { durability_->plan(t); });
+      if (durability_ && !again) {
+        stage.emplace(*this, Kind::plan, std::string_view{}, t);
+        persist("the plan", [&] { durability_->plan(t); });
+        stage.emplace(*this, Kind::cut, std::string_view{}, t);
+      }
       cut_until_ = t;
-      for (const auto& node : nodes_) node->on_cut(t);
+      for (const auto& node : nodes_) {
+        stage->go_on(node->op());
+        node->on_cut(t);
+      }
     } catch (...) {
       report(in_batch(t));
       return false;
@@ -952,10 +1032,12 @@ class StreamingEngine::Impl final : public InputHost {
   // Asks every output operation that is not done for its job. When one fails the batch has no jobs. [L15]
   bool generate(Time t, const std::vector<bool>& done, std::vector<Job>& jobs, LogLevel level) {
     const std::scoped_lock lock{graph_mutex_};
+    Stage stage{*this, Kind::generate, {}, t};
     try {
       jobs.reserve(outputs_.size());
       for (std::size_t id = 0; id < outputs_.size(); ++id) {
         if (done[id]) continue;
+        stage.go_on(outputs_[id]->name());
         if (auto job = outputs_[id]->generate(t)) jobs.push_back({id, outputs_[id].get(), std::move(job)});
       }
       return true;
@@ -982,6 +1064,7 @@ class StreamingEngine::Impl final : public InputHost {
       output.failure_reason.reset();
       tell_listeners([&](StreamingListener& listener) { listener.on_output_operation_started(output); });
       try {
+        const Stage stage{*this, Kind::output, job.output->name(), info.batch_time, *output.start_time};
         job.run();
         done[job.id] = true;
       } catch (...) {
@@ -1054,6 +1137,7 @@ class StreamingEngine::Impl final : public InputHost {
     bell_.ring();
     std::exception_ptr error;
     try {
+      const Stage stage{*this, Kind::output, job.job.output->name(), job.batch_time};
       job.job.run();
     } catch (...) {
       error = in_batch(job.batch_time, job.job.output->name());
@@ -1125,8 +1209,10 @@ class StreamingEngine::Impl final : public InputHost {
 
   bool settle(Time t, LogLevel level) {
     const std::scoped_lock lock{graph_mutex_};
+    Stage stage{*this, Kind::settle, {}, t};
     bool good = true;
     for (const auto& node : nodes_) {
+      stage.go_on(node->op());
       try {
         node->settle(t);
       } catch (...) {
@@ -1209,6 +1295,7 @@ class StreamingEngine::Impl final : public InputHost {
       due.assign(std::make_move_iterator(tasks_.begin()), std::make_move_iterator(later));
       tasks_.erase(tasks_.begin(), later);
     }
+    const Stage stage{*this, Kind::input_task, {}, {}, now};
     for (const Task& task : due) {
       try {
         task.run();
@@ -1226,7 +1313,11 @@ class StreamingEngine::Impl final : public InputHost {
       if (std::exchange(inputs_stopped_, true)) return;
       tasks_.clear();
     }
-    for (std::size_t i = 0; i < inputs_started_; ++i) inputs_[i]->stop();
+    Stage stage{*this, Kind::stop_input, {}, {}};
+    for (std::size_t i = 0; i < inputs_started_; ++i) {
+      stage.go_on(input_names_[i]);
+      inputs_[i]->stop();
+    }
   }
 
   void finish() noexcept {
@@ -1238,9 +1329,13 @@ class StreamingEngine::Impl final : public InputHost {
     }
     io.reset();
     finish_jobs();
-    close_sinks();
-    close_checkpoint();
+    {
+      const Stage stage{*this, Kind::close, {}, {}};
+      close_sinks();
+      close_checkpoint();
+    }
     deliver_events();
+    watchdog_.close();
     if (runtime_->own_workers != nullptr) runtime_->own_workers->release();
     end(StreamingState::stopped);
     if (dispose_at_end_) dispose();
@@ -1351,6 +1446,7 @@ class StreamingEngine::Impl final : public InputHost {
       const std::scoped_lock lock{mutex_};
       listeners = listeners_;
     }
+    const Stage stage{*this, Kind::listener, {}, {}};
     for (const auto& listener : *listeners) {
       try {
         event(*listener);
@@ -1386,13 +1482,16 @@ class StreamingEngine::Impl final : public InputHost {
   JobThreads job_threads_;  // none unless there are concurrent jobs
   std::mutex jobs_mutex_;   // what threads of jobs say
   std::atomic<std::uint64_t> receiver_errors_ = 0;
+  RunningStages stages_;
+  Watchdog watchdog_;
 
   // Fixed at start, under life_mutex_ before.
-  std::mutex life_mutex_;  // one start, step or stop at a time. Lock order: before all others
+  LifeLock life_mutex_;  // one start, step or stop at a time. Lock order: before all others
   Drive drive_ = Drive::own_thread;
   std::thread thread_;
   std::vector<std::shared_ptr<Input>> inputs_;                 // shared with the streams that take their blocks
-  std::vector<std::shared_ptr<const GraphNode>> input_nodes_;  // of the same index; null: not named
+  std::vector<std::string> input_names_;                       // of the same index
+  std::vector<std::shared_ptr<const GraphNode>> input_nodes_;  // likewise; null: not named
   std::vector<std::shared_ptr<SinkTransactions>> sinks_;       // shared with the outputs that write to them
   std::size_t inputs_started_ = 0;                             // the first so many
   std::unique_ptr<Durability> durability_;                     // null: no checkpoint
@@ -1503,6 +1602,10 @@ bool StreamingEngine::stop(StopMode mode) {
   return impl_->stop(mode);
 }
 void StreamingEngine::request_stop(StopMode mode) { impl_->request_stop(mode); }
+StopReport StreamingEngine::stop_or_timeout(std::chrono::nanoseconds timeout, StopMode mode) {
+  const auto self = shared_from_this();  // as in step
+  return impl_->stop_or_timeout(timeout, mode);
+}
 bool StreamingEngine::await_termination(std::optional<std::chrono::nanoseconds> timeout) {
   return impl_->await_termination(timeout);
 }

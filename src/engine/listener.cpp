@@ -17,7 +17,30 @@ std::string distribution(std::vector<Duration> values) {
          ", max " + at(1);
 }
 
+[[nodiscard]] const char* words_for(RunningStage::Kind kind) noexcept {
+  switch (kind) {
+    case RunningStage::Kind::cut: return "the taking of what has arrived at the input";
+    case RunningStage::Kind::plan: return "the writing of the plan";
+    case RunningStage::Kind::generate: return "the generation of the job of the output operation";
+    case RunningStage::Kind::output: return "the output operation";
+    case RunningStage::Kind::settle: return "the catching up of the operator";
+    case RunningStage::Kind::commit: return "the commit to the checkpoint";
+    case RunningStage::Kind::listener: return "a listener";
+    case RunningStage::Kind::input_task: return "a task of an input";
+    case RunningStage::Kind::stop_input: return "the stop of the input";
+    case RunningStage::Kind::close: return "the closing of sinks and checkpoint";
+  }
+  return "something";
+}
+
 }  // namespace
+
+std::string to_string(const RunningStage& stage) {
+  std::string text = words_for(stage.kind);
+  if (!stage.name.empty()) text += " \"" + stage.name + '"';
+  if (stage.batch_time) text += " of the batch of " + to_string(*stage.batch_time);
+  return text;
+}
 
 StreamingListener::~StreamingListener() = default;
 

@@ -62,6 +62,10 @@ struct StreamingOptions {
   /// order. The next batch begins when fewer than so many output operations are running or waiting, so at most so many batches
   /// are in memory. More than 1 is for a context that has its own thread and no checkpoint. 1 to 1024. [J2]
   std::size_t concurrent_jobs = 1;
+  /// When an output operation, or anything else that a batch waits for, has been running for so long, the log gets a warning that
+  /// names it; nothing is ended. `metrics().running_stages` tells at any time. It takes a thread, `<application>-watch`, which
+  /// looks once in so long. Absent: 30 s, but no thread, and no warning, with Drive::by_host. Zero: none. [F59]
+  std::optional<Duration> watchdog = std::nullopt;
 };
 
 /// Threads: streams are built by one thread before the start; after it, any thread may call any member.
@@ -197,7 +201,14 @@ class TIDEMILL_API StreamingContext {
   /// finished. `graceful` first runs batches until nothing is left, up to the timeout. With Drive::by_host it runs them
   /// itself, at once. Errors: PlanError when called from a listener or an output operation. [L7–L9, L11, L12]
   bool stop(StopMode mode = StopMode::immediate) { return engine_->stop(mode); }
-  /// The same without waiting; may be called from anywhere but a signal handler.
+  /// The same, but it returns when `timeout` (real time) has passed, and says what is still running: a function that hangs holds
+  /// up its thread, which is never ended by force, and not the caller. The stop stays asked for, and happens when the function
+  /// returns; stop, await_termination and this may be called again. The destructor waits without a limit. With Drive::by_host the
+  /// batches that a graceful stop runs are run here, and the timeout is looked at between them. Errors: as stop. [F59]
+  StopReport stop_or_timeout(std::chrono::nanoseconds timeout, StopMode mode = StopMode::immediate) {
+    return engine_->stop_or_timeout(timeout, mode);
+  }
+  /// Asks for a stop without waiting; may be called from anywhere but a signal handler.
   void request_stop(StopMode mode = StopMode::immediate) { engine_->request_stop(mode); }
 
   /// Waits until the context has stopped, or throws the first error of a batch; the context runs on then. [C18, L14]

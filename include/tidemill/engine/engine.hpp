@@ -104,14 +104,13 @@ class TIDEMILL_API OutputOperation {
   explicit OutputOperation(std::string name) : name_{std::move(name)} {}
   virtual ~OutputOperation();
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  void rename(std::string name) { name_ = std::move(name); }
 
   /// The job of time t, which is called once or not at all; null when there is none. With concurrent jobs several are called
   /// at a time. It is valid as long as the operation.
   [[nodiscard]] virtual std::function<void()> generate(Time t) = 0;
 
  private:
-  std::string name_;
+  const std::string name_;
 };
 
 /// How a context works.
@@ -123,6 +122,7 @@ struct EngineOptions {
   std::optional<Backpressure> backpressure;
   std::size_t max_pending_batches = 1000;
   std::size_t concurrent_jobs = 1;
+  std::optional<Duration> watchdog;  ///< absent: 30 s on threads of our own, none with Drive::by_host; zero: none
 };
 
 /// Threads: registration by one thread before the start; after it, every public member by any thread unless it says otherwise.
@@ -182,6 +182,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   /// Returns whether everything that was received has been worked on.
   bool stop(StopMode mode);
   void request_stop(StopMode mode);
+  /// The same as stop, for at most `timeout` (real time).
+  StopReport stop_or_timeout(std::chrono::nanoseconds timeout, StopMode mode);
   /// Waits for the end, or for the deadline (real time). True when stopped; throws the first error that was reported.
   bool await_termination(std::optional<std::chrono::nanoseconds> timeout);
   /// The last error that was reported since the last call; null when there was none.

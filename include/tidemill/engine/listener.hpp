@@ -116,6 +116,36 @@ struct CheckpointMetrics {
       0;  ///< damaged ones, left out at the start (BlockLogOptions::skip_corrupt_blocks)
 };
 
+/// Something that a context is doing just now, and that may be waiting for a function of yours, a disk or a network.
+struct RunningStage {
+  enum class Kind : std::uint8_t {
+    cut,         ///< takes what has arrived at an input
+    plan,        ///< writes down what the batch takes
+    generate,    ///< asks an output operation for its job: functions given to `transform` run
+    output,      ///< an output operation
+    settle,      ///< lets streams with state catch up
+    commit,      ///< hands what the states have become to the checkpoint, and lets go of what it needs no more
+    listener,    ///< tells listeners
+    input_task,  ///< what inputs have to do between batches
+    stop_input,  ///< stops an input
+    close,       ///< closes sinks and checkpoint
+  };
+  Kind kind = Kind::cut;
+  std::string name;  ///< of the input, output operation or operator; empty: it is about none, or about all
+  std::optional<Time> batch_time;  ///< absent: it belongs to no batch
+  Time since;                      ///< by the context's clock
+};
+
+/// For messages: "the output operation \"print\" of the batch of …".
+[[nodiscard]] TIDEMILL_API std::string to_string(const RunningStage& stage);
+
+/// What has become of a stop that was not waited for to its end.
+struct StopReport {
+  bool is_stopped = false;            ///< the context has ended, and its threads are joined
+  bool is_drained = false;            ///< and everything that was received has been worked on
+  std::vector<RunningStage> running;  ///< what it still waits for, the oldest first; empty once it is stopped
+};
+
 /// Counters and gauges since the start. Source: Spark `StreamingSource`.
 struct StreamingMetrics {
   std::size_t receivers = 0;  ///< inputs to which data is pushed: receivers and sockets
@@ -128,6 +158,7 @@ struct StreamingMetrics {
   std::uint64_t running_batches = 0;          ///< more than 1 only with concurrent jobs
   std::uint64_t merged_ticks = 0;  ///< ticks without a batch of their own (StreamingOptions::max_pending_batches)
   std::uint64_t receiver_errors = 0;
+  std::vector<RunningStage> running_stages;     ///< the oldest first; several only with concurrent jobs
   std::vector<InputRate> input_rates;           ///< of receivers and sockets
   std::optional<CheckpointMetrics> checkpoint;  ///< absent: the context has none, or has not been started
   /// The last whose inputs were taken, also when it failed before it had a job. Until it is completed it has no times of
