@@ -29,6 +29,9 @@ namespace detail {
 /// How many lines begin in `text`.
 [[nodiscard]] TIDEMILL_API std::size_t count_lines(std::string_view text) noexcept;
 
+/// Of SocketOptions and DirectoryOptions alike: a line that a socket takes, a file may have.
+inline constexpr std::size_t default_max_line_bytes = std::size_t{1} << 20;
+
 /// Where the first line of more than `max_line_bytes` bytes begins, its end (LF, CRLF) not counted. `text` begins with a line.
 /// Cost: a look at each `max_line_bytes`-th byte and its surroundings, not at every byte.
 [[nodiscard]] TIDEMILL_API std::optional<std::size_t> first_long_line(std::string_view text,

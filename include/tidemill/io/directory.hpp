@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "tidemill/batch/context.hpp"
+#include "tidemill/batch/text.hpp"
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/fs.hpp"
 #include "tidemill/core/time.hpp"
@@ -49,7 +50,7 @@ struct DirectoryOptions {
   /// What becomes of a batch that is run again after a restart when one of its files is no longer what it was.
   ChangedFile changed_file = ChangedFile::fail;
   /// Text only: a longer line is left out, and reported like an error of a receiver.
-  std::size_t max_line_bytes = std::size_t{1} << 20;
+  std::size_t max_line_bytes = detail::default_max_line_bytes;
 };
 
 /// A file as it was when it was selected.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "tidemill/batch/text.hpp"
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/time.hpp"
 #include "tidemill/io/inbox.hpp"
@@ -13,7 +14,7 @@ namespace tidemill {
 
 struct SocketOptions {
   /// A longer line is reported, counted and left out. Text only. 1 … 1 GiB.
-  std::size_t max_line_bytes = std::size_t{1} << 20;
+  std::size_t max_line_bytes = detail::default_max_line_bytes;
   /// The longest raw block, and the most bytes that a decoder may leave for later. Past it the connection is given up and
   /// made anew. 1 … 1 GiB.
   std::size_t max_block_bytes = std::size_t{64} << 20;
