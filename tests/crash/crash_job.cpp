@@ -1,6 +1,8 @@
 // The program that kill_test.cpp kills and starts again, until all of its input is worked on. It keeps state in every way that
 // there is, over an input that can be read again and one that cannot, and writes everything it finds to files.
 //   crash_job DIR        DIR/in: files of words; DIR/out: a directory a batch; ends soon after DIR/stop has appeared
+//                        DIR/lives: for each life 'b' when it begins to recover, 'u' when there are unfinished batches to be run
+//                        again, and 'r' when its first batch is done, those before it
 #include <atomic>
 #include <charconv>
 #include <chrono>
@@ -12,6 +14,7 @@
 #include <string>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 #include "tidemill/tidemill.hpp"
 
@@ -46,6 +49,34 @@ class Numbers final : public tidemill::Receiver<long> {
   int file_;
   long next_ = 0;
   std::jthread thread_;
+};
+
+// What the program has come to, in a file that outlives it.
+class Lives {
+ public:
+  explicit Lives(const fs::path& path) : file_{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)} {}
+  ~Lives() { ::close(file_); }
+  Lives(const Lives&) = delete;
+  Lives& operator=(const Lives&) = delete;
+
+  void note(char what) const {
+    if (::write(file_, &what, 1) != 1) std::perror("crash_job: lives");
+  }
+
+ private:
+  int file_;
+};
+
+class Recovered final : public tidemill::StreamingListener {
+ public:
+  explicit Recovered(const Lives& lives) : lives_{lives} {}
+  void on_batch_completed(const tidemill::BatchInfo&) override {
+    if (!std::exchange(is_noted_, true)) lives_.note('r');
+  }
+
+ private:
+  const Lives& lives_;
+  bool is_noted_ = false;
 };
 
 std::unique_ptr<tidemill::StreamingContext> build(const tidemill::Context& context, const fs::path& dir) {
@@ -92,12 +123,19 @@ std::unique_ptr<tidemill::StreamingContext> build(const tidemill::Context& conte
 int main(int, char** argv) {
   const fs::path dir = argv[1];
   try {
-    const tidemill::Context context{{.app_name = "crash-job", .parallelism = 2}};
+    const Lives lives{dir / "lives"};
+    const tidemill::Logger log = [&lives](tidemill::LogLevel, std::string_view line) {
+      if (line.find("unfinished batches are run again") != line.npos && line.find("; 0 unfinished") == line.npos)
+        lives.note('u');
+    };
+    const tidemill::Context context{{.app_name = "crash-job", .parallelism = 2, .log = log}};
     const auto ssc = tidemill::StreamingContext::get_or_create(
         dir / "checkpoint", [&] { return build(context, dir); },
         {.catch_up = tidemill::CatchUp::merged,
          .log_received = true,
          .store = {.snapshot_min_log_bytes = 32 * 1024, .commit_segment_bytes = 16 * 1024}});
+    ssc->add_listener(std::make_shared<Recovered>(lives));
+    lives.note('b');
     ssc->start();
     while (!fs::exists(dir / "stop") && ssc->state() == tidemill::StreamingState::active)
       std::this_thread::sleep_for(5ms);

@@ -1,5 +1,6 @@
 // kill -9 at any moment, some of them during recovery, and nothing is lost or doubled: real processes, real files.
 // SEMANTICS R9, R11. The number of kills: TIDEMILL_KILLS, 200 unless set.
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -83,6 +84,19 @@ class Kill : public ::testing::Test {
     return {line.substr(1, comma - 1), std::stol(line.substr(comma + 1))};
   }
 
+  // How many lives ended between the beginning of their recovery and its end, and how many had a batch to run again.
+  [[nodiscard]] std::pair<int, int> recoveries() const {
+    std::string lives;
+    std::getline(std::ifstream{dir_ / "lives"}, lives);
+    int unrecovered = 0;
+    for (std::size_t i = 0; i < lives.size(); ++i) {
+      if (lives[i] != 'b') continue;
+      const std::size_t next = lives.find('b', i + 1);
+      if (lives.substr(i, next - i).find('r') == std::string::npos) ++unrecovered;
+    }
+    return {unrecovered, static_cast<int>(std::count(lives.begin(), lives.end(), 'u'))};
+  }
+
   fs::path dir_;
   std::map<std::string, long> expected_;
   std::mt19937 random_{20261122};
@@ -144,6 +158,13 @@ TEST_F(Kill, AtAnyMomentLosesNothingAndDoublesNothing) {
     if (numbers[number] > 1) ++twice;
   }
   EXPECT_LE(twice, 3 * kills);
+
+  // The kills were worth their name: some fell into the recovery from the one before, and many left a batch to be run again.
+  const auto [in_recovery, with_batches_run_again] = recoveries();
+  RecordProperty("in_recovery", in_recovery);
+  RecordProperty("with_batches_run_again", with_batches_run_again);
+  EXPECT_GT(in_recovery, kills / 20);
+  EXPECT_GT(with_batches_run_again, kills / 20);
   EXPECT_LT(files, static_cast<int>(expected_.size()) * 1000);
 }
 
