@@ -140,6 +140,10 @@ class RawSink final : public StreamSink {
 
 }  // namespace
 
+std::shared_ptr<StreamSink> make_raw_sink(Inbox<RawBlock>& inbox, const SocketOptions& options) {
+  return std::make_shared<RawSink>(inbox, options);
+}
+
 void DecodingSink::begin() {
   buffer_.clear();
   position_ = 0;
@@ -206,7 +210,7 @@ std::shared_ptr<detail::BlockInput<detail::RawBlock>> make_raw_socket_input(
     const SocketOptions& options) {
   return std::make_shared<detail::SocketInput<detail::RawBlock>>(
       runtime, detail::SocketAddress{std::move(host), port}, options,
-      [options](detail::Inbox<detail::RawBlock>& inbox) { return std::make_shared<detail::RawSink>(inbox, options); });
+      [options](detail::Inbox<detail::RawBlock>& inbox) { return detail::make_raw_sink(inbox, options); });
 }
 
 }  // namespace tidemill

@@ -143,6 +143,10 @@ class SocketInput final : public BlockInput<Block> {
   SocketReader reader_;
 };
 
+/// What reads raw blocks from a connection.
+[[nodiscard]] TIDEMILL_API std::shared_ptr<StreamSink> make_raw_sink(Inbox<RawBlock>& inbox,
+                                                                     const SocketOptions& options);
+
 }  // namespace detail
 
 /// Lines of text, ended by LF or CRLF; the last line of a connection needs no end. An empty line is an empty record. Bytes
