@@ -13,7 +13,7 @@ StateSchema ReceivedPosition::schema() const {
   return {.kind = "received",
           .key = codec_layout<std::uint8_t>(),
           .value = codec_layout<std::uint64_t>(),
-          .parameters = {}};
+          .parameters = "records of " + records_};
 }
 void ReceivedPosition::restore(KeyGroup, std::string_view, std::string_view value) {
   taken = decode<std::uint64_t>(value);

@@ -124,6 +124,53 @@ TEST(Received, ALogThatIsSwitchedOffIsRefusedByItsOption) {
               HasSubstr("segment_bytes of a receiver's log is 5000"));
 }
 
+// What start() says about a program whose only stream `make` makes of a fresh context.
+std::string start_on(const Disk& disk, const std::function<void(StreamingContext&)>& make) {
+  Rig rig;
+  const Context context{{.app_name = "another",
+                         .parallelism = 1,
+                         .executor = nullptr,
+                         .clock = rig.clock,
+                         .log = rig.log.logger(),
+                         .fs = disk}};
+  const auto ssc = StreamingContext::get_or_create(
+      "checkpoint",
+      [&] {
+        auto fresh = std::make_unique<StreamingContext>(context, 1s);
+        make(*fresh);
+        return fresh;
+      },
+      logged());
+  return message_of<PlanError>([&] { ssc->start(Drive::by_host); });
+}
+
+TEST(Received, RecordsOfAnotherTypeAreRefusedWithTheDifference) {
+  const auto disk = std::make_shared<SimFs>(1);
+  { Receiving with{disk}; }
+  EXPECT_THAT(start_on(disk,
+                       [](StreamingContext& ssc) {
+                         static_cast<void>(record(ssc.receiver_stream(std::make_shared<Feed<std::string>>())));
+                       }),
+              HasSubstr("its setting is \"records of string\" and was \"records of i32\""));
+  Receiving again{disk};
+  EXPECT_EQ(again.pass(1s), 1u) << "nothing was changed";
+}
+
+TEST(Received, RawBlocksOfAnotherTypeAreRefusedWithTheDifference) {
+  constexpr std::uint16_t nobody = 1;  // whether the connection comes about does not matter
+  const auto disk = std::make_shared<SimFs>(1);
+  const auto numbers = [](StreamingContext& ssc) {
+    static_cast<void>(record(ssc.raw_socket_stream<std::int64_t>("127.0.0.1", nobody)));
+  };
+  EXPECT_EQ(start_on(disk, numbers), "nothing was thrown");
+  EXPECT_THAT(start_on(disk,
+                       [](StreamingContext& ssc) {
+                         static_cast<void>(record(ssc.raw_socket_stream<double>("127.0.0.1", nobody)));
+                       }),
+              HasSubstr("its setting is \"records of f64\" and was \"records of i64\""));
+  EXPECT_EQ(start_on(disk, numbers), "nothing was thrown");
+}
+
 // Flips a bit in the last byte of a log that is not zero.
 void damage_end_of(SimFs& disk, const std::string& file) {
   std::string bytes = disk.contents(file);

@@ -30,8 +30,8 @@ constexpr Pipeline pipelines[] = {Pipeline::lines,    Pipeline::files,    Pipeli
                                   Pipeline::sessions, Pipeline::received, Pipeline::connected};
 
 /// Whether every second life of the program is another: with another number of partitions, operators and outputs that come and
-/// go, another way to catch up, and, for windows, another interval.
-enum class Lives { alike, tuned };
+/// go, another way to catch up, and, for windows, another interval. Or whether only those after the first log what they receive.
+enum class Lives { alike, tuned, logged_later };
 std::string name_of(Pipeline pipeline) {
   static constexpr const char* names[] = {"Lines",    "Files",    "Objects",  "Totals", "Window", "WindowWithInverse",
                                           "Sessions", "Received", "Connected"};
@@ -111,14 +111,16 @@ class Lines final : public detail::BlockInput<TextBlock> {
 class Program {
  public:
   explicit Program(World& world)
-      : world_{world}, is_tuned_{++world.lives % 2 == 0 && world.kind_of_lives == Lives::tuned} {
+      : world_{world},
+        is_tuned_{++world.lives % 2 == 0 && world.kind_of_lives == Lives::tuned},
+        is_logged_{world.lives > 1 || world.kind_of_lives != Lives::logged_later} {
     const Context context{{.app_name = "swept",
                            .parallelism = 2,
                            .executor = nullptr,
                            .clock = world.clock,
                            .log = log_.logger(),
                            .fs = world.fs()}};
-    RecoveryOptions options{.log_received = true};
+    RecoveryOptions options{.log_received = is_logged_};
     if (is_tuned_) options.catch_up = CatchUp::merged;
     options.received.segment_bytes = 4096;
     options.received.max_unsynced_bytes = 50;  // of the smallest block 19
@@ -135,11 +137,11 @@ class Program {
     if (world_.pipeline != Pipeline::received && world_.pipeline != Pipeline::connected) return;
     try {
       if (world_.pipeline == Pipeline::received && feed_->put_all({number})) {
-        world_.stored.insert(number);
+        (is_logged_ ? world_.stored : world_.uncertain).insert(number);
         return;
       }
       if (world_.pipeline == Pipeline::connected && lines_->read(number)) {
-        world_.read.insert(number);
+        (is_logged_ ? world_.read : world_.uncertain).insert(number);
         return;
       }
     } catch (...) {
@@ -220,6 +222,7 @@ class Program {
 
   World& world_;
   const bool is_tuned_;
+  const bool is_logged_;
   Log log_;
   std::shared_ptr<Feed<std::string>> feed_;
   std::shared_ptr<Lines> lines_;
@@ -442,6 +445,18 @@ TEST_P(RestartSweep, PublishesTheSameWhenEverySecondLifeIsAnotherProgram) {
   expect_none(SimFault::power_loss);
   expect_none(SimFault::io_error);
   EXPECT_GT(cases, static_cast<int>(2 * whole.calls / stride));
+}
+
+// What the first life has received goes with it at worst; from the second on nothing that was acknowledged does.
+TEST(RestartSweepOfReceivers, ALogOfWhatIsReceivedIsSwitchedOnBetweenTwoLives) {
+  for (const Pipeline pipeline : {Pipeline::received, Pipeline::connected}) {
+    const Outcome whole = run(pipeline, {}, nullptr, nullptr);
+    int cases = 0;
+    for (const SimFault what : {SimFault::kill, SimFault::power_loss, SimFault::io_error})
+      EXPECT_EQ(sweep(pipeline, whole.published, what, false, 1, nullptr, cases, Lives::logged_later), "")
+          << name_of(pipeline);
+    EXPECT_GT(cases, static_cast<int>(2 * whole.calls / stride / 2));
+  }
 }
 
 std::string parameter_name(const ::testing::TestParamInfo<Pipeline>& test) { return name_of(test.param); }

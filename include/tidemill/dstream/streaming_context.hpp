@@ -28,6 +28,7 @@
 
 #include "tidemill/batch/blocks.hpp"
 #include "tidemill/batch/context.hpp"
+#include "tidemill/core/codec_layout.hpp"
 #include "tidemill/core/config.hpp"
 #include "tidemill/dstream/dstream.hpp"
 #include "tidemill/engine/engine.hpp"
@@ -291,6 +292,7 @@ DStream<T> StreamingContext::socket_stream(std::string host, std::uint16_t port,
 template <class T>
 DStream<T> StreamingContext::raw_socket_stream(std::string host, std::uint16_t port, SocketOptions options) {
   auto input = make_raw_socket_input(context_.runtime(), std::move(host), port, std::move(options));
+  if constexpr (Encodable<T>) input->records_are(codec_layout<T>());
   return source<T>("raw_socket", input, [engine = engine_.get(), input](Time t) {
     return detail::raw_blocks_batch<T>(engine->scope_of(t), input->take_cut());
   });

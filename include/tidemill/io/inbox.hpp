@@ -29,6 +29,7 @@
 
 #include "tidemill/core/clock.hpp"
 #include "tidemill/core/codec.hpp"
+#include "tidemill/core/codec_layout.hpp"
 #include "tidemill/core/config.hpp"
 #include "tidemill/core/ownership.hpp"
 #include "tidemill/core/time.hpp"
@@ -148,6 +149,7 @@ class TIDEMILL_API InboxBase {
 ///   std::vector<Block> pieces(Block, std::size_t first, std::size_t each): cut into pieces of so many records (the last
 ///   piece may have fewer). Pre: 0 < first < records, 0 < each
 ///   can_be_logged, void encode(const Block&, std::string& out), Block decode(std::string bytes): for a ReceivedLog
+///   std::string layout(): of a record in it, in words
 template <class Block>
 struct BlockTraits;
 
@@ -168,6 +170,7 @@ struct BlockTraits<std::vector<T>> {
   static constexpr bool can_be_logged = Encodable<T> && std::same_as<owned_t<T>, T>;
   static void encode(const std::vector<T>& block, std::string& out) { encode_to(out, block); }
   static std::vector<T> decode(const std::string& bytes) { return tidemill::decode<std::vector<T>>(bytes); }
+  [[nodiscard]] static std::string layout() { return codec_layout<T>(); }
 };
 
 /// Received blocks, in order of arrival, each stamped with the clock. Stamps, and not the moment of the cut, decide to which

@@ -186,7 +186,12 @@ class BlockInput : public Input {
   [[nodiscard]] Logging logging() const noexcept final {
     return BlockTraits<Block>::can_be_logged ? Logging::possible : Logging::not_encodable;
   }
-  void will_log() final { position_ = std::make_shared<ReceivedPosition>(); }
+  void will_log() final {
+    if constexpr (BlockTraits<Block>::can_be_logged)
+      position_ = std::make_shared<ReceivedPosition>(layout_.empty() ? BlockTraits<Block>::layout() : layout_);
+  }
+  /// The layout of the records, where the blocks do not tell it. Before the start.
+  void records_are(std::string layout) { layout_ = std::move(layout); }
   [[nodiscard]] std::shared_ptr<DurableState> durable_state() final { return position_; }
   void begin_log(std::unique_ptr<BlockLog> log, std::string_view last_plan) final {
     log_ = std::make_unique<ReceivedLog>(std::move(log));
@@ -287,6 +292,7 @@ class BlockInput : public Input {
   }
 
   Inbox<Block> inbox_;
+  std::string layout_;  // of a record; empty: that which the blocks tell
   std::vector<Block> cut_;
   ReceivedRange range_;          // of the last cut
   std::uint64_t first_cut_ = 0;  // the first record that no plan of an earlier run has

@@ -90,6 +90,8 @@ struct BlockTraits<RawBlock> {
   static constexpr bool can_be_logged = true;
   TIDEMILL_API static void encode(const RawBlock& block, std::string& out);
   [[nodiscard]] TIDEMILL_API static RawBlock decode(const std::string& bytes);
+  /// For a block whose records nobody has named: BlockInput::records_are.
+  [[nodiscard]] static std::string layout() { return "bytes"; }
 };
 
 /// Blocks in at most `partitions` runs of about the same size, in order.

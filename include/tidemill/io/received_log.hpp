@@ -28,9 +28,12 @@ struct ReceivedRange {
   bool logged = false;  ///< whether a log has them
 };
 
-/// Up to which record batches have taken. A checkpoint keeps it as its only entry.
+/// Up to which record batches have taken. A checkpoint keeps it as its only entry. `records` is the layout of what the log holds:
+/// records of another type would be read wrongly, or not at all.
 class TIDEMILL_API ReceivedPosition final : public DurableState {
  public:
+  explicit ReceivedPosition(std::string records) : records_{std::move(records)} {}
+
   std::uint64_t taken = 0;
 
   [[nodiscard]] StateSchema schema() const override;
@@ -38,6 +41,9 @@ class TIDEMILL_API ReceivedPosition final : public DurableState {
   void restore(KeyGroup group, std::string_view key, std::string_view value) override;
   void restored(Time) override {}
   void take_changes(StateChanges& to) override;
+
+ private:
+  const std::string records_;
 };
 
 /// A block in a log: a stretch of records.

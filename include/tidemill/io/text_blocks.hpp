@@ -38,6 +38,7 @@ struct BlockTraits<TextBlock> {
   static constexpr bool can_be_logged = true;
   static void encode(const TextBlock& block, std::string& out) { out += block.text; }
   static TextBlock decode(std::string bytes) { return TextBlock::of(std::move(bytes)); }
+  [[nodiscard]] static std::string layout() { return "line"; }
 };
 
 }  // namespace tidemill::detail
