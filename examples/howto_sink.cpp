@@ -148,7 +148,7 @@ class Journal final : public tidemill::TransactionalSink {
     store_.rows.insert(store_.rows.end(), open_.begin(), open_.end());
     writer.last_committed = commit.batch_time;
   }
-  void abort() noexcept override { open_.clear(); }
+  void roll_back() noexcept override { open_.clear(); }
   void close() noexcept override {}
 
  private:

@@ -96,7 +96,7 @@ void SinkTransactions::run(Time t, FunctionRef<void()> write) {
     committed_ = sink_->last_committed();
   } catch (...) {
     is_fenced_ = is_fenced_ || says_fenced(std::current_exception());
-    if (has_begun) sink_->abort();
+    if (has_begun) sink_->roll_back();
     throw;
   }
 }

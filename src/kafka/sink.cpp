@@ -163,7 +163,7 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
     const bool has_offsets = !options_.offsets_group.empty() && !commit.positions.empty();
     if (!wrote_ && !has_offsets) {
       // Nothing has been sent for this transaction, so no broker knows of it.
-      return abort();
+      return roll_back();
     }
     check_in_time();
     const detail::KafkaList mark = detail::make_kafka_list(1);
@@ -199,7 +199,7 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
     committed_ = commit.batch_time;
   }
 
-  void abort() noexcept {
+  void roll_back() noexcept {
     if (!client_ || !is_transactional()) return;
     constexpr int millis = 5000;  // -1 would wait for brokers for ever
     const KafkaError error{rd_kafka_abort_transaction(producer(), is_late() ? 1 : millis)};
@@ -461,7 +461,7 @@ void KafkaWriter::open(const SinkSession& session) { impl_->open(session); }
 std::optional<Time> KafkaWriter::last_committed() { return impl_->last_committed(); }
 void KafkaWriter::begin(Time batch_time) { impl_->begin(batch_time); }
 void KafkaWriter::commit(const SinkCommit& commit) { impl_->commit(commit); }
-void KafkaWriter::abort() noexcept { impl_->abort(); }
+void KafkaWriter::roll_back() noexcept { impl_->roll_back(); }
 void KafkaWriter::close() noexcept { impl_->close(); }
 void KafkaWriter::produce(const detail::KafkaView& record) { impl_->produce(record); }
 

@@ -45,7 +45,7 @@ class LateSink final : public TransactionalSink {
   }
   void write(std::span<const std::string> records) { sink_->write(records); }
   void commit(const SinkCommit& commit) override { late_ = commit.batch_time; }
-  void abort() noexcept override { sink_->abort(); }
+  void roll_back() noexcept override { sink_->roll_back(); }
   void close() noexcept override {}
 
  private:
@@ -307,7 +307,7 @@ TEST(Sink, IsGivenTheSameIdInEveryRunAndAnotherInAnotherCheckpoint) {
     void begin(Time) override {}
     void write(std::span<const std::string>) {}
     void commit(const SinkCommit&) override {}
-    void abort() noexcept override {}
+    void roll_back() noexcept override {}
     void close() noexcept override { ids_.emplace_back("closed"); }
 
    private:

@@ -76,7 +76,7 @@ class TIDEMILL_API TransactionalSink {
   /// records; then last_committed stays what it was.
   virtual void commit(const SinkCommit& commit) = 0;
   /// The batch failed between begin and commit, or commit threw: nothing of it may become visible, unless it has been committed.
-  virtual void abort() noexcept = 0;
+  virtual void roll_back() noexcept = 0;
   /// The context has ended, or did not start after open.
   virtual void close() noexcept = 0;
 };

@@ -112,7 +112,7 @@ class TIDEMILL_API KafkaWriter final : public TransactionalSink {
     for (const T& record : records) produce(detail::kafka_view(record));
   }
   void commit(const SinkCommit& commit) override;
-  void abort() noexcept override;
+  void roll_back() noexcept override;
   void close() noexcept override;
 
  private:

@@ -109,7 +109,7 @@ class MemoryStore {
         writer.last_committed = commit.batch_time;
       });
     }
-    void abort() noexcept override { open_.clear(); }
+    void roll_back() noexcept override { open_.clear(); }
     void close() noexcept override {}
 
    private:
