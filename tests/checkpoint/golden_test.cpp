@@ -1,8 +1,9 @@
 // A checkpoint of format version 1 as it was written when that version was made: what a later version of the library must read.
 //   TIDEMILL_WRITE_GOLDEN=file   writes it anew, in the form of golden_v1.inc; only with a new version of the format
+#include "checkpoint/golden.hpp"
+
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -34,48 +35,9 @@ Program write(const std::shared_ptr<SimFs>& disk) {
   return program;
 }
 
-// "path size", then "offset hex" for every stretch that is not zeros.
-std::string text_of(const SimFs& disk) {
-  static constexpr std::size_t step = 32;
-  std::ostringstream text;
-  for (const std::string& file : disk.files()) {
-    if (file.ends_with("/LOCK")) continue;
-    const std::string bytes = disk.contents(file);
-    text << file << ' ' << bytes.size() << '\n';
-    for (std::size_t at = 0; at < bytes.size(); at += step) {
-      const std::string part = bytes.substr(at, step);
-      if (part.find_first_not_of('\0') == std::string::npos) continue;
-      text << at << ' ';
-      for (const char c : part)
-        text << "0123456789abcdef"[static_cast<unsigned char>(c) >> 4] << "0123456789abcdef"[c & 15];
-      text << '\n';
-    }
-  }
-  return text.str();
-}
-
 std::shared_ptr<SimFs> disk_of(const std::string& text) {
   const auto disk = std::make_shared<SimFs>(1);
-  disk->make_directory("checkpoint");
-  disk->make_directory("checkpoint/receivers");
-  disk->make_directory("checkpoint/receivers/orders%2feu");
-  std::string path;
-  std::string bytes;
-  const auto finish = [&] {
-    if (!path.empty()) disk->set_contents(path, bytes);
-  };
-  std::istringstream lines{text};
-  for (std::string first, second; lines >> first >> second;) {
-    if (first.starts_with("checkpoint/")) {
-      finish();
-      path = first;
-      bytes.assign(std::stoul(second), '\0');
-      continue;
-    }
-    for (std::size_t i = 0; i < second.size(); i += 2)
-      bytes.at(std::stoul(first) + i / 2) = static_cast<char>(std::stoul(second.substr(i, 2), nullptr, 16));
-  }
-  finish();
+  put_golden(*disk, text);
   return disk;
 }
 
@@ -83,7 +45,7 @@ TEST(GoldenCheckpoint, OfVersion1IsReadAndWrittenOn) {
   const auto now = std::make_shared<SimFs>(3);
   Program program = write(now);
   if (const char* const file = std::getenv("TIDEMILL_WRITE_GOLDEN")) {
-    std::ofstream{file} << "R\"(" << text_of(*now) << ")\"\n";
+    std::ofstream{file} << "R\"(" << golden_text(*now) << ")\"\n";
     return;
   }
   const auto disk = disk_of(golden);
