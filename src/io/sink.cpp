@@ -34,7 +34,7 @@ namespace detail {
 SinkTransactions::SinkTransactions(std::shared_ptr<TransactionalSink> sink, std::string name)
     : sink_{std::move(sink)}, name_{std::move(name)} {}
 
-void SinkTransactions::open(SinkSession session, Time last) {
+void SinkTransactions::open(const SinkSession& session, Time last) {
   runtime_ = session.runtime;
   sink_->open(session);
   is_open_ = true;

@@ -99,7 +99,7 @@ class TIDEMILL_API SinkTransactions final : public DurableState {
 
   /// `last`: the last batch that a run which this one continues has planned, or the time before the first batch. Errors: of the
   /// sink; SinkError "sink_ahead", "sink_behind" when the sink and the checkpoint are not of one history.
-  void open(SinkSession session, Time last);
+  void open(const SinkSession& session, Time last);
   void close() noexcept;
 
   /// An attempt at the batch of t begins.
