@@ -177,6 +177,10 @@ class StreamingEngine::Impl final : public InputHost {
     tell(&StreamingListener::on_receiver_stopped, id, name, message);
   }
 
+  [[nodiscard]] bool is_stopping() const noexcept override {
+    const std::scoped_lock lock{mutex_};
+    return stop_requested_ == StopMode::immediate;
+  }
   void schedule(Time when, std::function<void()> task) override {
     {
       const std::scoped_lock lock{mutex_};

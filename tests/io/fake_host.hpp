@@ -50,6 +50,7 @@ class FakeHost final : public detail::InputHost {
   void receiver_stopped(std::size_t, const std::string&, const std::string& message) noexcept override {
     note("stopped " + message);
   }
+  [[nodiscard]] bool is_stopping() const noexcept override { return false; }
   void schedule(Time, std::function<void()>) override {}
 
   [[nodiscard]] std::vector<std::string> events() const {

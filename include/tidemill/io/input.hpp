@@ -32,7 +32,9 @@ struct InputInfo {
   std::string name;         ///< "socket localhost:9999", "directory in/"
   std::size_t records = 0;  ///< 0 for inputs that do not count before they read (files)
   std::string metadata;     ///< what the batch was cut from, for people: file names, offsets
-  std::size_t lost = 0;  ///< of a batch that is run again after a restart: records that could not be had a second time
+  std::size_t lost = 0;     ///< records that are not there any more: a restart, or the source itself, has lost them
+  /// Records that the source has beyond this batch, as far as is known; absent: it does not know, or keeps none.
+  std::optional<std::uint64_t> lag = std::nullopt;
 };
 
 /// How far an input has been read in one of its partitions.
@@ -65,6 +67,9 @@ class TIDEMILL_API InputHost {
   virtual void receiver_error(std::size_t stream_id, const std::string& name, const std::string& message) noexcept = 0;
   virtual void receiver_stopped(std::size_t stream_id, const std::string& name,
                                 const std::string& message) noexcept = 0;
+
+  /// The context is to stop at once, so nothing should be waited for. Threads: any.
+  [[nodiscard]] virtual bool is_stopping() const noexcept = 0;
 
   /// Calls `task` on the thread that drives the engine once `when` is reached; never after `Input::stop` has been called.
   virtual void schedule(Time when, std::function<void()> task) = 0;
