@@ -1,6 +1,6 @@
 // The input behind kafka_direct_stream. One thread of ours talks to the brokers: it finds partitions, settles where they begin,
-// and puts what arrives into a queue a partition. The driving thread takes ranges out of the queues, and waits for nobody; except in
-// `replay`, where what is asked for has to come.
+// and puts what arrives into a queue a partition. The driving thread takes ranges out of the queues, and waits for nobody; except
+// in `replay`, where what is asked for has to come.
 //
 // Invariants, quoted by the tests:
 //   KF1  The queue of a partition holds the records of [position, fetched), and all of them.

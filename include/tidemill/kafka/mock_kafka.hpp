@@ -56,7 +56,7 @@ class TIDEMILL_API MockKafka {
   void set_round_trip(std::chrono::milliseconds time);
   void set_leader(const std::string& topic, std::int32_t partition, int broker);
   /// The next requests of a kind to a broker (Kafka's number: 0 produce, 1 fetch, 2 list offsets, 3 metadata, …) are answered by
-  /// these  /// errors (Kafka's or librdkafka's numbers), one each.
+  /// these errors (Kafka's or librdkafka's numbers), one each.
   void fail_requests(std::int16_t api_key, std::span<const int> errors, int broker = 1);
   /// How many of those are left.
   [[nodiscard]] std::size_t failures_left(std::int16_t api_key, int broker = 1) const;
