@@ -174,20 +174,6 @@ TEST(KafkaSource, FindsNewTopicsOfAPatternAndReadsThemFromTheirFirstRecord) {
   EXPECT_THAT(life.ranges.rbegin()->second, ElementsAre(Range{"orders-de", 0, 2, 2}, Range{"orders-fr", 0, 0, 2}));
 }
 
-TEST(KafkaSource, WaitsForATopicThatIsNotThereYet) {
-  MockKafka kafka;
-  KafkaSource source = source_of(kafka, {"later"});
-  source.settings.emplace_back("allow.auto.create.topics", "false");
-  source.start = KafkaStart::latest();
-  Life life{std::move(source)};
-  life.start();
-  ASSERT_TRUE(await([&] { return life.has_said("later"); })) << life.log();
-  kafka.create_topic("later", 1);
-  kafka.produce("later", 0, numbers(0, 2));
-  ASSERT_TRUE(life.pass_with(2));
-  EXPECT_EQ(life.values(), texts(0, 2)) << "it is new, so that nothing of it is missed";
-}
-
 // ---- restarts -------------------------------------------------------------------------------------------------------
 
 TEST(KafkaSource, ARestartReadsTheSameRangesAgainAndGoesOnBehindThem) {
