@@ -213,7 +213,7 @@ void KafkaPositions::take_changes(StateChanges& to) {
 
 // ---- life -----------------------------------------------------------------------------------------------------------
 
-KafkaInput::KafkaInput(std::string app_name, KafkaSource source)
+KafkaInput::KafkaInput(const std::string& app_name, KafkaSource source)
     : source_{((void)check(source), std::move(source))}, name_{name_of(source_)}, conf_{conf_of(app_name, source_)} {
   if (source_.topic_pattern.empty()) return;
   try {
@@ -673,7 +673,7 @@ void KafkaInput::limit_batch(std::size_t max_records, std::vector<std::size_t>& 
         rate = std::min(rate, total_lag > 0 ? rate_ * lags[takes.size()] / total_lag
                                             : rate_ / static_cast<double>(partitions_.size()));
       const double records = std::floor(rate * (interval == Duration::zero() ? 1 : seconds(interval)));
-      if (records < static_cast<double>(no_limit / 2))
+      if (records < static_cast<double>(no_limit) / 2)
         partition->batch_limit = std::max(source_.min_records_per_partition, static_cast<std::size_t>(records));
       limit = interval == Duration::zero() ? static_cast<std::size_t>(partition->tokens) : partition->batch_limit;
     }

@@ -110,7 +110,7 @@ class KafkaPositions final : public DurableState {
 class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
  public:
   /// Errors: ConfigError.
-  KafkaInput(std::string app_name, KafkaSource source);
+  KafkaInput(const std::string& app_name, KafkaSource source);
 
   [[nodiscard]] std::string name() const override { return name_; }
   void start(InputHost& host, std::size_t stream_id) override;

@@ -324,7 +324,7 @@ TEST(KafkaSource, RefusesAPlanThatNoBatchCanHaveHad) {
   EXPECT_THROW(plan({{"a", -1, 0, 1}}), StateError);
   EXPECT_THROW(plan({{"", 0, 0, 1}}), StateError);
   EXPECT_THROW(plan({{"a", 0, 0, 1}, {"a", 0, 1, 2}}), StateError);
-  EXPECT_THROW(detail::kafka_ranges_of_plan("no plan"), StateError);
+  EXPECT_THROW(static_cast<void>(detail::kafka_ranges_of_plan("no plan")), StateError);
 }
 
 }  // namespace
