@@ -19,10 +19,11 @@ inline PathTest names_with(std::string part) {
 }
 
 struct Sabotage {
-  PathTest no_sync_of = nullptr;            // these files are never synchronised
-  PathTest no_sync_directory_of = nullptr;  // nor these directories
-  PathTest full_for = nullptr;              // the disk has no room for these
-  PathTest delays = nullptr;                // what is moved there is moved later, when one of these was synchronised:
+  PathTest no_sync_of = nullptr;                                          // these files are never synchronised
+  PathTest no_sync_directory_of = nullptr;                                // nor these directories
+  std::function<void(const std::string& path)> before_sync_of = nullptr;  // is called
+  PathTest full_for = nullptr;                                            // the disk has no room for these
+  PathTest delays = nullptr;  // what is moved there is moved later, when one of these was synchronised:
   PathTest until_sync_of = nullptr;
 };
 
@@ -78,10 +79,12 @@ class SabotagedFs final : public tidemill::Fs {
     void allocate(std::uint64_t size) override { file_->allocate(size); }
     void truncate(std::uint64_t size) override { file_->truncate(size); }
     void sync_data() override {
+      if (fs_.sabotage_.before_sync_of) fs_.sabotage_.before_sync_of(path_);
       if (!says(fs_.sabotage_.no_sync_of, path_)) file_->sync_data();
       fs_.synchronised(path_);
     }
     void sync() override {
+      if (fs_.sabotage_.before_sync_of) fs_.sabotage_.before_sync_of(path_);
       if (!says(fs_.sabotage_.no_sync_of, path_)) file_->sync();
       fs_.synchronised(path_);
     }
