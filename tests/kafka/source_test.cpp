@@ -124,7 +124,7 @@ TEST(KafkaSource, BeginsWhereItIsTold) {
   MockKafka kafka;
   kafka.create_topic("words", 2);
   kafka.produce("words", 0, numbers(0, 5));
-  const auto first_values = [&](KafkaStart start) {
+  const auto first_values = [&](KafkaStart start, std::size_t count) {
     KafkaSource source = source_of(kafka, {"words"});
     source.start = std::move(start);
     Life life{std::move(source)};
@@ -133,12 +133,12 @@ TEST(KafkaSource, BeginsWhereItIsTold) {
     kafka.produce("words", 1, numbers(9, 10));
     EXPECT_TRUE(await([&] {
       life.pass();
-      return !life.values().empty() && life.values().back() == "9";
+      return life.values().size() >= count;
     }));
     return life.values();
   };
-  EXPECT_THAT(first_values(KafkaStart::latest()), ElementsAre("9"));
-  EXPECT_THAT(first_values(KafkaStart::from({{{"words", 0}, 3}, {{"words", 1}, 1}})),
+  EXPECT_THAT(first_values(KafkaStart::latest(), 1), ElementsAre("9"));
+  EXPECT_THAT(first_values(KafkaStart::from({{{"words", 0}, 3}, {{"words", 1}, 1}}), 3),
               ::testing::UnorderedElementsAre("3", "4", "9"));
 }
 
