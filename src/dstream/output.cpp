@@ -20,8 +20,8 @@ void write_print(std::ostream& out, const std::string& text) {
                   Retry::may_help);
 }
 
-std::string output_path(const std::string& prefix, const std::string& suffix, Time t) {
-  std::string path = prefix + '-' + std::to_string(millis(t));
+std::string output_path(const std::string& prefix, const std::string& part, const std::string& suffix, Time t) {
+  std::string path = prefix + '-' + (part.empty() ? "" : part + '-') + std::to_string(millis(t));
   if (const auto micros = (t - std::chrono::floor<std::chrono::milliseconds>(t)).count(); micros != 0) {
     const std::string digits = std::to_string(micros);
     path += '_' + std::string(3 - digits.size(), '0') + digits;

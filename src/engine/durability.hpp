@@ -80,6 +80,8 @@ class Durability {
   void commit(Time t);
   /// Lets go of what is not needed any more. When it throws nothing is lost, and the next call tries again.
   void maintain();
+  /// Whether the batch of t is done for good.
+  [[nodiscard]] bool is_durable(Time t) const { return store_->durable_until() >= std::optional{t}; }
   /// Everything is durable, and the directory is free.
   void close();
 

@@ -52,12 +52,29 @@ void GraphNode::give_name(std::string name) {
 
 void GraphNode::grow_from(const GraphNode& parent) {
   // What only holds a stream together, or keeps its batches, may come and go without changing the place of what follows.
-  place_ = op_ == "chain" || op_ == "cache" ? parent.name() : parent.name() + '.' + op_;
+  place_ = op_ == "chain" || op_ == "cache" || op_ == "keyed_by_partition" ? parent.name() : parent.name() + '.' + op_;
   is_windowed_ = parent.is_windowed_;
 }
 void GraphNode::grow_from(const GraphNode& parent, const GraphNode& other) {
   is_windowed_ = parent.is_windowed_ || other.is_windowed_;
   place_ = '(' + parent.name() + '+' + other.name() + ")." + op_;
+}
+
+void GraphNode::use_keys(KeyUse use, bool whole_before) {
+  keys_are_whole_ = whole_before && use != KeyUse::changes;
+  const std::string& part = engine_->part();
+  if (part.empty() || use == KeyUse::keeps || use == KeyUse::changes || (use == KeyUse::by_key && whole_before)) return;
+  const std::string here = "\"" + op_ + "\" (" + place_ + ") has to see all records" +
+                           (use == KeyUse::by_key ? " of a key" : "") + ", and this program sees those of the part \"" +
+                           part + "\" of its input only: ";
+  throw PlanError(
+      "needs_whole_input",
+      here + (use == KeyUse::by_key
+                  ? "where all records of a key have come from one part, say so by keyed_by_partition() "
+                    "before it; else run one program that reads everything"
+                  : "work by key behind keyed_by_partition() instead, or run one program that reads "
+                    "everything"),
+      {.application = engine_->runtime()->app_name, .op = op_, .batch_time = {}, .partition = {}, .offset = {}});
 }
 
 bool GraphNode::has_batch_at(Time t) const noexcept {
@@ -373,6 +390,7 @@ class StreamingEngine::Impl final : public InputHost {
       const std::string id = durability_ ? durability_->id() : fresh_id(*runtime_->fs);
       sink->open({.name = sink->name(),
                   .id = id + '-' + sink->name(),
+                  .part = part_,
                   .has_checkpoint = durability_ != nullptr,
                   .runtime = runtime_},
                  last);
@@ -628,6 +646,7 @@ class StreamingEngine::Impl final : public InputHost {
       graph_mutex_;  // guards nodes_, scope_ and what streams remember. Lock order: graph_mutex_ before mutex_
   std::mutex print_mutex_;
   std::vector<std::shared_ptr<GraphNode>> nodes_;
+  std::string part_;                                       // of the input, which we see; empty: all of it
   std::vector<std::shared_ptr<OutputOperation>> outputs_;  // fixed at start
   Duration remember_{0};
 
@@ -936,10 +955,23 @@ class StreamingEngine::Impl final : public InputHost {
       report(std::current_exception());
       return stop_for_failure();
     }
+    tidy_up();
+  }
+
+  // What follows from batches that have become durable. The last ones become so when nothing else may happen for long, as with a
+  // gate that opens on arrivals: so it is looked at again.
+  void tidy_up() noexcept {
     try {
       durability_->maintain();
       warn_of_snapshots();
-    } catch (const WorldError& error) {
+      if (is_tidying_ || drive_ != Drive::own_thread || durability_->is_durable(last_batch_)) return;
+      constexpr Duration soon = std::chrono::milliseconds{10};
+      schedule(runtime_->clock->now() + soon, [this] {
+        is_tidying_ = false;
+        tidy_up();
+      });
+      is_tidying_ = true;
+    } catch (const std::exception& error) {
       log(LogLevel::warning,
           [&] { return "the checkpoint could not be tidied up, which is tried again: " + std::string{error.what()}; });
     }
@@ -1515,6 +1547,7 @@ class StreamingEngine::Impl final : public InputHost {
   bool catching_up_slowly_ = false;       // ticks that passed before the start are run two an interval
   std::deque<BatchPlan> unfinished_;      // of the run before, to be run again first
   std::vector<InputPosition> positions_;  // after the last cut; with sinks only
+  bool is_tidying_ = false;               // tidy_up is going to be called
   bool draining_ = false;
   bool failed_ = false;                       // a batch did, and the context stops for it
   bool drained_ = true;                       // read by stop() after the thread has ended
@@ -1573,6 +1606,11 @@ void StreamingEngine::name_input(std::size_t id, std::shared_ptr<const GraphNode
 void StreamingEngine::checkpoint(std::string directory, RecoveryOptions options, Existing existing) {
   impl_->checkpoint(std::move(directory), std::move(options), existing);
 }
+void StreamingEngine::see_part(std::string name) {
+  TIDEMILL_ASSERT(impl_->nodes_.empty(), "what has been added did not know that the program sees a part");
+  impl_->part_ = std::move(name);
+}
+const std::string& StreamingEngine::part() const noexcept { return impl_->part_; }
 void StreamingEngine::check_can_change(const char* what) const { impl_->check_can_change(what); }
 void StreamingEngine::remember(Duration d) {
   check_can_change("remember");

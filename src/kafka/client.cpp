@@ -41,7 +41,10 @@ KafkaClient::KafkaClient(rd_kafka_type_t type, KafkaConf conf, KafkaTokenSource 
   rd_kafka_conf_set_log_cb(conf.get(), &on_log);
   rd_kafka_conf_set_throttle_cb(conf.get(), &on_throttle);
   rd_kafka_conf_set_stats_cb(conf.get(), &on_statistics);
-  if (type == RD_KAFKA_CONSUMER) rd_kafka_conf_set_offset_commit_cb(conf.get(), &on_commit);
+  if (type == RD_KAFKA_CONSUMER) {
+    rd_kafka_conf_set_offset_commit_cb(conf.get(), &on_commit);
+    rd_kafka_conf_set_rebalance_cb(conf.get(), &on_rebalance);
+  }
   if (token_source_) rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf.get(), &on_token);
   std::array<char, 512> why{};
   client_ = rd_kafka_new(type, conf.get(), why.data(), why.size());
@@ -121,6 +124,11 @@ void KafkaClient::on_commit(rd_kafka_t* client, rd_kafka_resp_err_t error, rd_ka
   of(client).tell([&](KafkaObserver& observer) {
     observer.on_commit_failed("offsets could not be committed to the consumer group: " + failed);
   });
+}
+
+void KafkaClient::on_rebalance(rd_kafka_t* client, rd_kafka_resp_err_t what,
+                               rd_kafka_topic_partition_list_t* partitions, void*) {
+  of(client).tell([&](KafkaObserver& observer) { observer.on_rebalance(what, *partitions); });
 }
 
 void KafkaClient::on_token(rd_kafka_t* client, const char* config, void*) { of(client).refresh_token(config); }

@@ -55,6 +55,10 @@ class KafkaObserver {
   virtual void on_log(LogLevel level, const std::string& line) noexcept = 0;
   /// Offsets that were to be committed to a group have not been.
   virtual void on_commit_failed(const std::string& message) noexcept { on_error(message); }
+  /// A consumer group gives partitions to the client, or takes them: RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS or another. Comes from
+  /// the thread that polls a client which has subscribed. The client waits for its rd_kafka_[incremental_](un)assign, here or later.
+  virtual void on_rebalance([[maybe_unused]] rd_kafka_resp_err_t what,
+                            [[maybe_unused]] const rd_kafka_topic_partition_list_t& partitions) noexcept {}
 
  protected:
   KafkaObserver() = default;
@@ -95,6 +99,8 @@ class KafkaClient {
   static int on_statistics(rd_kafka_t* client, char* json, std::size_t size, void* opaque);
   static void on_commit(rd_kafka_t* client, rd_kafka_resp_err_t error, rd_kafka_topic_partition_list_t* offsets,
                         void* opaque);
+  static void on_rebalance(rd_kafka_t* client, rd_kafka_resp_err_t what, rd_kafka_topic_partition_list_t* partitions,
+                           void* opaque);
   static void on_token(rd_kafka_t* client, const char* config, void* opaque);
 
   const KafkaTokenSource token_source_;

@@ -27,12 +27,8 @@ std::size_t size_of(const rd_kafka_message_t& message) noexcept {
   return message.len + message.key_len + message_overhead;
 }
 
-std::string to_text(const KafkaPartition& partition) {
-  return partition.topic + '[' + std::to_string(partition.partition) + ']';
-}
-
 // Spelt with the counts of offsets, since a lost range is told so.
-std::string to_text(const KafkaPartition& partition, std::int64_t from, std::int64_t until) {
+std::string range_text(const KafkaPartition& partition, std::int64_t from, std::int64_t until) {
   return to_text(partition) + " offsets " + std::to_string(from) + " to " + std::to_string(until - 1);
 }
 
@@ -149,6 +145,52 @@ std::vector<KafkaOffsetRange> kafka_ranges_of_plan(std::string_view plan) {
     if (!seen.insert({range.topic, range.partition}).second) fail(range, "names that partition twice");
   }
   return ranges;
+}
+
+std::span<const RefusedSetting> refused_source_settings() noexcept { return refused_settings; }
+
+std::string to_text(const KafkaPartition& partition) {
+  return partition.topic + '[' + std::to_string(partition.partition) + ']';
+}
+
+void ask_for_topics(rd_kafka_t* client, rd_kafka_topic_t* topic,
+                    FunctionRef<void(const rd_kafka_metadata_topic&)> look) {
+  const rd_kafka_metadata_t* metadata = nullptr;
+  const rd_kafka_resp_err_t error = rd_kafka_metadata(client, topic == nullptr ? 1 : 0, topic, &metadata, answer_ms);
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+    throw SourceError("kafka_metadata", "the partitions of the topics could not be asked for: " + describe(error),
+                      Retry::may_help);
+  const std::unique_ptr<const rd_kafka_metadata_t, decltype(&rd_kafka_metadata_destroy)> owner{
+      metadata, &rd_kafka_metadata_destroy};
+  for (int i = 0; i < metadata->topic_cnt; ++i) look(metadata->topics[i]);
+}
+
+std::int64_t ask_for_first_offset(rd_kafka_t* client, const KafkaPartition& partition, const KafkaStart& start) {
+  using At = KafkaStart::At;
+  if (start.at == At::offsets) {
+    const auto given = start.offsets.find(partition);
+    if (given != start.offsets.end()) return given->second;
+  }
+  const auto expect_good = [&](rd_kafka_resp_err_t error) {
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+      throw SourceError("kafka_offsets",
+                        "the offsets of " + to_text(partition) + " could not be asked for: " + describe(error),
+                        Retry::may_help);
+  };
+  if (start.at == At::time) {
+    const KafkaList list = make_kafka_list(1);
+    rd_kafka_topic_partition_t& one =
+        *rd_kafka_topic_partition_list_add(list.get(), partition.topic.c_str(), partition.partition);
+    one.offset = std::chrono::duration_cast<std::chrono::milliseconds>(start.time.time_since_epoch()).count();
+    expect_good(rd_kafka_offsets_for_times(client, list.get(), answer_ms));
+    expect_good(one.err);
+    if (one.offset >= 0) return one.offset;
+  }
+  std::int64_t low = 0;
+  std::int64_t high = 0;
+  expect_good(
+      rd_kafka_query_watermark_offsets(client, partition.topic.c_str(), partition.partition, &low, &high, answer_ms));
+  return start.at == At::earliest || start.at == At::offsets ? low : high;
 }
 
 // ---- messages -------------------------------------------------------------------------------------------------------
@@ -327,19 +369,9 @@ void KafkaInput::discover() {
     looked_ = true;
     return;
   }
-  const auto ask = [&](rd_kafka_topic_t* topic, const auto& look) {
-    const rd_kafka_metadata_t* metadata = nullptr;
-    const rd_kafka_resp_err_t error = rd_kafka_metadata(client, topic == nullptr ? 1 : 0, topic, &metadata, answer_ms);
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      throw SourceError("kafka_metadata", "the partitions of the topics could not be asked for: " + describe(error),
-                        Retry::may_help);
-    const std::unique_ptr<const rd_kafka_metadata_t, decltype(&rd_kafka_metadata_destroy)> owner{
-        metadata, &rd_kafka_metadata_destroy};
-    for (int i = 0; i < metadata->topic_cnt; ++i) look(metadata->topics[i]);
-  };
   if (pattern_) {
     const bool is_first = !looked_ && !positions_->is_restored();
-    ask(nullptr, [&](const rd_kafka_metadata_topic& topic) {
+    ask_for_topics(client, nullptr, [&](const rd_kafka_metadata_topic& topic) {
       if (std::regex_match(topic.topic, *pattern_)) add_topic(topic, !is_first);
     });
     looked_ = true;
@@ -351,7 +383,7 @@ void KafkaInput::discover() {
     if (topic == nullptr)
       throw SourceError("kafka_topic", "the topic " + name + " cannot be: " + describe(rd_kafka_last_error()),
                         Retry::may_help);
-    ask(topic, [&](const rd_kafka_metadata_topic& found) {
+    ask_for_topics(client, topic, [&](const rd_kafka_metadata_topic& found) {
       const bool is_new = known_topics_.contains(name) || positions_->is_restored();
       known_topics_.insert(name);
       add_topic(found, is_new);
@@ -388,7 +420,7 @@ bool KafkaInput::settle_positions() {
   for (const auto& [name, begins_at_start] : unknown) {
     std::int64_t first = 0;
     try {
-      first = first_offset(name, begins_at_start);
+      first = ask_for_first_offset(client_->get(), name, begins_at_start ? source_.start : KafkaStart::earliest());
     } catch (const SourceError& error) {
       complain_once(error.what());
       all = false;
@@ -400,35 +432,6 @@ bool KafkaInput::settle_positions() {
     if (!partition.position) partition.position = partition.fetched = first;  // unless a plan has said so meanwhile
   }
   return all;
-}
-
-// Errors: SourceError.
-std::int64_t KafkaInput::first_offset(const KafkaPartition& partition, bool begins_at_start) {
-  const KafkaStart::At at = begins_at_start ? source_.start.at : KafkaStart::At::earliest;
-  if (at == KafkaStart::At::offsets) {
-    const auto given = source_.start.offsets.find(partition);
-    if (given != source_.start.offsets.end()) return given->second;
-  }
-  const auto expect_good = [&](rd_kafka_resp_err_t error) {
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      throw SourceError("kafka_offsets",
-                        "the offsets of " + to_text(partition) + " could not be asked for: " + describe(error),
-                        Retry::may_help);
-  };
-  if (at == KafkaStart::At::time) {
-    const KafkaList list = make_kafka_list(1);
-    rd_kafka_topic_partition_t& one =
-        *rd_kafka_topic_partition_list_add(list.get(), partition.topic.c_str(), partition.partition);
-    one.offset = std::chrono::duration_cast<std::chrono::milliseconds>(source_.start.time.time_since_epoch()).count();
-    expect_good(rd_kafka_offsets_for_times(client_->get(), list.get(), answer_ms));
-    expect_good(one.err);
-    if (one.offset >= 0) return one.offset;
-  }
-  std::int64_t low = 0;
-  std::int64_t high = 0;
-  expect_good(rd_kafka_query_watermark_offsets(client_->get(), partition.topic.c_str(), partition.partition, &low,
-                                               &high, answer_ms));
-  return at == KafkaStart::At::earliest || at == KafkaStart::At::offsets ? low : high;
 }
 
 // Has librdkafka fetch those partitions whose positions are known, from there. [KF3]
@@ -546,7 +549,7 @@ void KafkaInput::on_lost_position(const KafkaPartition& partition) {
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
       complaint = to_text(partition) + ": its offsets could not be asked for: " + describe(error);
     } else if (lost.fetched > high) {
-      complaint = to_text(partition, high, lost.fetched) +
+      complaint = range_text(partition, high, lost.fetched) +
                   " were there and are not: the topic was made anew, or cut off at its end";
       if (source_.fail_on_data_loss) {
         lost.loss = complaint;
@@ -556,7 +559,7 @@ void KafkaInput::on_lost_position(const KafkaPartition& partition) {
         lost.back_to = high;
       }
     } else if (lost.fetched < low) {
-      complaint = to_text(partition, lost.fetched, low) + " are not there any more";
+      complaint = range_text(partition, lost.fetched, low) + " are not there any more";
       if (source_.fail_on_data_loss) {
         lost.loss = complaint;
       } else {
@@ -800,7 +803,7 @@ void KafkaInput::commit(const std::map<KafkaPartition, std::int64_t>& ends) noex
   const KafkaList list = make_kafka_list(ends.size());
   for (const auto& [name, next] : ends)
     rd_kafka_topic_partition_list_add(list.get(), name.topic.c_str(), name.partition)->offset = next;
-  rd_kafka_commit(client_->get(), list.get(), 1);
+  rd_kafka_commit((member_ ? member_ : client_)->get(), list.get(), 1);
 }
 
 std::optional<double> KafkaInput::max_rate() const noexcept {
@@ -857,7 +860,7 @@ InputInfo KafkaInput::replay(Time t, std::string_view plan) {
     for (std::size_t i = 0; i < ranges.size(); ++i) {
       if (!is_missing(i)) continue;
       is_complete = false;
-      const std::string what = to_text(awaited[i]->name, awaited[i]->fetched, ranges[i].until);
+      const std::string what = range_text(awaited[i]->name, awaited[i]->fetched, ranges[i].until);
       if (!awaited[i]->loss.empty()) lost += (lost.empty() ? "" : "; ") + awaited[i]->loss;
       missing += (missing.empty() ? "" : ", ") + what;
     }

@@ -21,6 +21,7 @@
 #include <optional>
 #include <regex>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -28,6 +29,7 @@
 #include <vector>
 
 #include "kafka/client.hpp"
+#include "tidemill/core/function_ref.hpp"
 #include "tidemill/io/input.hpp"
 #include "tidemill/kafka/source.hpp"
 
@@ -107,10 +109,26 @@ class KafkaPositions final : public DurableState {
 [[nodiscard]] Batch<KafkaRecord> make_kafka_batch(std::shared_ptr<const Scope> scope,
                                                   std::shared_ptr<KafkaClient> client, std::vector<KafkaSlice> slices);
 
+/// What the settings of a source may not be.
+[[nodiscard]] std::span<const RefusedSetting> refused_source_settings() noexcept;
+
+/// "orders[3]".
+[[nodiscard]] std::string to_text(const KafkaPartition& partition);
+
+/// Calls `look` for what the brokers know of the topic, or, when that is null, of each topic there is. Errors: SourceError.
+void ask_for_topics(rd_kafka_t* client, rd_kafka_topic_t* topic,
+                    FunctionRef<void(const rd_kafka_metadata_topic&)> look);
+/// Where a stream that begins as `start` says has the first record of a partition. Errors: SourceError.
+[[nodiscard]] std::int64_t ask_for_first_offset(rd_kafka_t* client, const KafkaPartition& partition,
+                                                const KafkaStart& start);
+
 class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
  public:
   /// Errors: ConfigError.
   KafkaInput(const std::string& app_name, KafkaSource source);
+  /// Offsets are committed by this member of their group, since a group that has members takes them from nobody else. Before the
+  /// start.
+  void commit_by(std::shared_ptr<KafkaClient> member) noexcept { member_ = std::move(member); }
 
   [[nodiscard]] std::string name() const override { return name_; }
   void start(InputHost& host, std::size_t stream_id) override;
@@ -168,7 +186,6 @@ class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
   void add_topic(const rd_kafka_metadata_topic& topic, bool is_new);
   void add_partition(const KafkaPartition& partition, bool begins_at_start);
   bool settle_positions();
-  [[nodiscard]] std::int64_t first_offset(const KafkaPartition& partition, bool begins_at_start);
   void assign();
   bool fetch();
   void take_in(rd_kafka_message_t* message);
@@ -194,6 +211,7 @@ class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
   std::optional<std::regex> pattern_;
   std::optional<KafkaConf> conf_;        // until the start
   std::shared_ptr<KafkaClient> client_;  // shared with batches: their messages need it
+  std::shared_ptr<KafkaClient> member_;  // shared with a KafkaGroup; null: none
   std::shared_ptr<KafkaPositions> positions_ = std::make_shared<KafkaPositions>();  // shared with the engine
   InputHost* host_ = nullptr;                                                       // null when not started
   std::size_t stream_id_ = 0;

@@ -94,7 +94,9 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
       throw ConfigError("the sink \"" + op_ +
                         "\" is to deliver exactly_once, and the context has no checkpoint, without which nobody knows "
                         "after a restart what was written; use StreamingContext::get_or_create, or at_least_once");
-    id_ = options_.transactional_id.empty() ? "tidemill-" + session.id : options_.transactional_id;
+    id_ = options_.transactional_id.empty() ? "tidemill-" + session.id
+          : session.part.empty()            ? options_.transactional_id
+                                            : options_.transactional_id + '-' + session.part;
     connect();
   }
 

@@ -106,6 +106,10 @@ class StreamOps : public NarrowOps<Self, T> {
   template <class Other>
   [[nodiscard]] auto cogroup(const Other& other, Partitioning partitions = {}) const;
 
+  /// Says that all records of a key come from one partition of the input, as those of Kafka do whose key decided about their
+  /// partition. Copies of a program that share an input (KafkaGroup) need it before whatever works by key; changes nothing.
+  [[nodiscard]] DStream<T> keyed_by_partition() const;
+
   // ---- windows: need a batch interval -----------------------------------------------------------------------------------
   //
   // The window that ends at t holds the batches of (t - length, t]; there is one every `slide`, by default the slide of this
@@ -192,7 +196,8 @@ class StreamOps : public NarrowOps<Self, T> {
   void print(std::ostream& out, std::size_t n = 10) const;
 
   /// Writes each batch into a directory of its own, `prefix-<batch time in ms>[.suffix]`: published whole or not at all, and
-  /// replaced when the batch is run again. [M13]
+  /// replaced when the batch is run again. A program that shares its input (KafkaGroup) has the name of its part behind the
+  /// prefix: `prefix-orders-3-<…>`. [M13]
   void save_as_text_files(std::string prefix, std::string suffix = {}) const;
   void save_as_object_files(std::string prefix, std::string suffix = {}) const;
 
@@ -218,7 +223,9 @@ class StreamOps : public NarrowOps<Self, T> {
     return self().node().engine();
   }
 
-  /// The stream whose batch at t is `g(batch at t)`.
+  /// The stream whose batch at t is `g(batch at t)`. `use`: what that does with keys.
+  template <class G>
+  [[nodiscard]] auto lift(const char* op, detail::KeyUse use, G g) const;
   template <class G>
   [[nodiscard]] auto lift(const char* op, G g) const;
 
@@ -227,7 +234,7 @@ class StreamOps : public NarrowOps<Self, T> {
   StreamOps() = default;
   using NarrowOps<Self, T>::self;
   template <class Other, class G>
-  [[nodiscard]] auto lift_two(const char* op, const Other& other, G g) const;
+  [[nodiscard]] auto lift_two(const char* op, detail::KeyUse use, const Other& other, G g) const;
   template <class Other, class Join>
   [[nodiscard]] auto join_by(const char* op, const Other& other, const Partitioning& partitions, Join join) const;
 };

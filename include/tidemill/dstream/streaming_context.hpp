@@ -332,7 +332,8 @@ template <class F, class First, class... Rest>
   };
   using Out = typename std::invoke_result_t<decltype(call)&, Batch<First>, Batch<Rest>..., Time>::value_type;
   using Node = JoinedNode<Out, decltype(call), DStream<First>, DStream<Rest>...>;
-  return DStream<Out>{add_node<Node>(engine, "transform_streams", first.slide(), std::move(call), first, rest...)};
+  return DStream<Out>{
+      add_node<Node>(engine, "transform_streams", KeyUse::changes, first.slide(), std::move(call), first, rest...)};
 }
 
 }  // namespace detail

@@ -37,6 +37,14 @@ namespace tidemill::detail {
 
 class StreamingEngine;
 
+/// What an operator does with keys. That matters to a program which sees a part of its input (StreamingEngine::see_part).
+enum class KeyUse : std::uint8_t {
+  keeps,    ///< records keep their keys
+  changes,  ///< what comes out may have other keys, or none
+  by_key,   ///< it brings the records of a key together, and keeps the keys
+  of_all,   ///< it brings all records together
+};
+
 /// A vertex of the stream graph: what the engine has to know of a stream.
 class TIDEMILL_API GraphNode {
  public:
@@ -66,6 +74,9 @@ class TIDEMILL_API GraphNode {
   [[nodiscard]] bool has_batch_at(Time t) const noexcept;
   /// Whether the stream is a window, or made of one.
   [[nodiscard]] bool is_windowed() const noexcept { return is_windowed_; }
+  /// Whether a program that sees a part of its input sees all records of those keys that the stream has.
+  [[nodiscard]] bool keys_are_whole() const noexcept { return keys_are_whole_; }
+  void say_keys_are_whole() noexcept { keys_are_whole_ = true; }
 
   /// The inputs have been cut for the batch of time t: a stream that reads one takes its part now, needed or not.
   virtual void on_cut([[maybe_unused]] Time t) {}
@@ -82,6 +93,9 @@ class TIDEMILL_API GraphNode {
   /// Says from which stream this one is made, for `place`; said by constructors.
   void grow_from(const GraphNode& parent);
   void grow_from(const GraphNode& parent, const GraphNode& other);
+  /// Said by constructors once they have grown; `whole_before`: the keys of all parents are.
+  /// Errors: PlanError "needs_whole_input" in a program that sees a part of what the operator has to see.
+  void use_keys(KeyUse use, bool whole_before);
   void joins(const GraphNode& other) { is_windowed_ = is_windowed_ || other.is_windowed_; }
   /// For a window of the parent.
   void grow_from_window(const GraphNode& parent) {
@@ -96,6 +110,7 @@ class TIDEMILL_API GraphNode {
   std::string place_;
   std::string name_;  // empty: none was given
   bool is_windowed_ = false;
+  bool keys_are_whole_ = false;
 };
 
 /// Something that happens once a batch. `generate` looks at the streams and returns the job that does the work.
@@ -148,6 +163,9 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   /// A state that no checkpoint can keep, and why: such a program runs without one only.
   void add_unsaved_state(std::shared_ptr<const GraphNode> node, std::string why);
   void check_can_change(const char* what) const;
+  /// The program is one of several that share their input, and sees the part of this name; said before anything else is added.
+  /// From then on operators that have to see more are refused.
+  void see_part(std::string name);
   void remember(Duration d);
   /// Batches are planned, and states kept, in this directory. Errors: PlanError when another was named before; ConfigError.
   void checkpoint(std::string directory, RecoveryOptions options, Existing existing);
@@ -157,6 +175,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   [[nodiscard]] Duration batch_interval() const noexcept;  ///< zero when the gate opens on arrivals
   [[nodiscard]] bool gate_is_on_arrival() const noexcept;
   [[nodiscard]] std::ostream& output() const noexcept;
+  /// Of the input, which the program sees; empty: all of it.
+  [[nodiscard]] const std::string& part() const noexcept;
   [[nodiscard]] StreamingState state() const noexcept;
   [[nodiscard]] Time zero_time() const noexcept;  ///< meaningful once started
   /// The last batch of the run that this one continues: later ones have been worked on here. The zero time without one.

@@ -39,6 +39,9 @@ struct SinkSession {
   /// With a checkpoint the same in every run that continues it, and in no other: the sink commits under this name, and finds what
   /// it has committed. Without one it is another in every run. Letters, digits, '-', and what the output's name has.
   std::string id;
+  /// Of the input, which the program sees, as "orders-3"; empty: all of it. What is not named by `id` needs it in its name, since
+  /// the same program works on the other parts beside it.
+  std::string part = {};
   bool has_checkpoint = false;
   std::shared_ptr<detail::Runtime> runtime;  ///< the clock, the log; shared: it may outlive the context
 };

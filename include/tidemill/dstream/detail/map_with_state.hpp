@@ -49,6 +49,7 @@ class MapWithStateSteps final
   using Call = MapFunction<F, S, K, V>;
   using Out = typename MappedRecord<typename Call::Result>::Out;
   using Store = KeyedStore<K, S>;
+  static constexpr bool keeps_keys = false;  // the function returns what it likes
   using Steps = StateSteps<In, MapResult<Out, typename Store::Version>>;
   using Step = typename Steps::Step;
 

@@ -286,6 +286,8 @@ class StatefulNode final : public StreamNode<typename Steps::Out> {
         parent_{std::move(parent)},
         steps_{std::move(steps)} {
     this->grow_from(parent_.node());
+    this->use_keys(KeyUse::by_key, has_whole_keys(parent_));
+    if constexpr (!Steps::keeps_keys) this->use_keys(KeyUse::changes, true);
   }
 
   void on_cut(Time t) override {
@@ -350,6 +352,7 @@ class SnapshotsNode final : public StreamNode<std::pair<K, S>> {
       : StreamNode<Out>{std::move(engine), "state_snapshots", main->slide()}, main_{std::move(main)} {
     main_->steps()->keep_versions();
     this->grow_from(*main_);
+    this->use_keys(KeyUse::keeps, true);  // or the main stream would have been refused
   }
   void settle(Time t) override {
     if (this->has_batch_at(t)) static_cast<void>(this->batch_at(t));  // so that `slice` finds it

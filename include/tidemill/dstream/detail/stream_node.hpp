@@ -51,13 +51,20 @@ template <class Node, class... Args>
   return node;
 }
 
+/// Whether the keys of a stream's records are those of its node, and whole.
+template <class Chain>
+[[nodiscard]] bool has_whole_keys(const Chain& chain) noexcept {
+  return Chain::facts.keeps_partitions && chain.node().keys_are_whole();
+}
+
 /// A batch operator lifted over time: the batch at t is `g(batch of the parent at t, t)`.
 template <class T, class Chain, class G>
 class LiftedNode final : public StreamNode<T> {
  public:
-  LiftedNode(std::shared_ptr<StreamingEngine> engine, std::string op, Chain parent, G g)
+  LiftedNode(std::shared_ptr<StreamingEngine> engine, std::string op, KeyUse use, Chain parent, G g)
       : StreamNode<T>{std::move(engine), std::move(op), parent.slide()}, parent_{std::move(parent)}, g_{std::move(g)} {
     this->grow_from(parent_.node());
+    this->use_keys(use, has_whole_keys(parent_));
   }
 
  protected:
@@ -72,7 +79,8 @@ class LiftedNode final : public StreamNode<T> {
 template <class T, class G, class... Chains>
 class JoinedNode final : public StreamNode<T> {
  public:
-  JoinedNode(std::shared_ptr<StreamingEngine> engine, std::string op, Duration slide, G g, Chains... parents)
+  JoinedNode(std::shared_ptr<StreamingEngine> engine, std::string op, KeyUse use, Duration slide, G g,
+             Chains... parents)
       : StreamNode<T>{std::move(engine), std::move(op), slide}, parents_{std::move(parents)...}, g_{std::move(g)} {
     if constexpr (sizeof...(Chains) == 2) {
       this->grow_from(std::get<0>(parents_).node(), std::get<1>(parents_).node());
@@ -80,6 +88,7 @@ class JoinedNode final : public StreamNode<T> {
       this->grow_from(std::get<0>(parents_).node());
       std::apply([this](const auto&... parent) { (this->joins(parent.node()), ...); }, parents_);
     }
+    this->use_keys(use, std::apply([](const auto&... parent) { return (has_whole_keys(parent) && ...); }, parents_));
   }
 
  protected:

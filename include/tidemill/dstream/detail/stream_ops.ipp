@@ -49,11 +49,17 @@ template <class T>
 template <class In, class Stages, class Ref, detail::ChainFacts Facts>
   requires std::same_as<std::remove_cvref_t<Ref>, T>
 DStream<T>::DStream(const DStreamChain<In, Stages, Ref, Facts>& chain)
-    : DStream{chain.lift("chain", [](const auto& batch) { return Batch<T>{batch}; })} {}
+    : DStream{chain.lift("chain", detail::KeyUse::keeps, [](const auto& batch) { return Batch<T>{batch}; })} {}
 
 template <class Self, class T>
 template <class G>
 auto StreamOps<Self, T>::lift(const char* op, G g) const {
+  return lift(op, detail::KeyUse::changes, std::move(g));
+}
+
+template <class Self, class T>
+template <class G>
+auto StreamOps<Self, T>::lift(const char* op, detail::KeyUse use, G g) const {
   const auto at_time = [g = std::move(g)](const auto& batch, [[maybe_unused]] Time t) {
     if constexpr (std::invocable<const G&, decltype(batch), Time>) {
       return g(batch, t);
@@ -63,19 +69,19 @@ auto StreamOps<Self, T>::lift(const char* op, G g) const {
   };
   using Out = typename std::invoke_result_t<decltype(at_time)&, decltype(self().at(Time{})), Time>::value_type;
   using Node = detail::LiftedNode<Out, Self, std::remove_const_t<decltype(at_time)>>;
-  return DStream<Out>{detail::add_node<Node>(engine(), op, self(), at_time)};
+  return DStream<Out>{detail::add_node<Node>(engine(), op, use, self(), at_time)};
 }
 
 template <class Self, class T>
 template <class Other, class G>
-auto StreamOps<Self, T>::lift_two(const char* op, const Other& other, G g) const {
+auto StreamOps<Self, T>::lift_two(const char* op, detail::KeyUse use, const Other& other, G g) const {
   const auto stream = detail::as_stream(other);
   using Stream = std::remove_const_t<decltype(stream)>;
   using U = typename Stream::value_type;
   detail::check_same_context(op, self().node(), stream.node());
   using Out = typename std::invoke_result_t<G&, decltype(self().at(Time{})), Batch<U>, Time>::value_type;
   using Node = detail::JoinedNode<Out, G, Self, Stream>;
-  return DStream<Out>{detail::add_node<Node>(engine(), op, slide(), std::move(g), self(), stream)};
+  return DStream<Out>{detail::add_node<Node>(engine(), op, use, slide(), std::move(g), self(), stream)};
 }
 
 template <class Self, class T>
@@ -83,7 +89,7 @@ template <class Other, class Join>
 auto StreamOps<Self, T>::join_by(const char* op, const Other& other, const Partitioning& partitions, Join join) const {
   static_assert(detail::PairLike<T> && detail::PairLike<typename Other::value_type>,
                 "a join and cogroup need two streams of std::pair; call key_by first");
-  return lift_two(op, other,
+  return lift_two(op, detail::KeyUse::by_key, other,
                   [join, partitions = detail::checked<detail::pair_key_t<T>>(op, partitions)](
                       const auto& a, const auto& b, Time) { return join(a, b, partitions); });
 }
@@ -93,7 +99,8 @@ auto StreamOps<Self, T>::join_by(const char* op, const Other& other, const Parti
 template <class Self, class T>
 template <class F>
 auto StreamOps<Self, T>::map_partitions(F f, PreservesPartitioning preserves) const {
-  return lift("map_partitions", [f = detail::share(std::move(f)), preserves](const auto& batch) {
+  const auto use = preserves == PreservesPartitioning::yes ? detail::KeyUse::keeps : detail::KeyUse::changes;
+  return lift("map_partitions", use, [f = detail::share(std::move(f)), preserves](const auto& batch) {
     return batch.map_partitions(f, preserves);
   });
 }
@@ -106,14 +113,15 @@ auto StreamOps<Self, T>::glom() const {
 template <class Self, class T>
 DStream<T> StreamOps<Self, T>::repartition(std::size_t partitions) const {
   detail::check_partitions(partitions);
-  return lift("repartition", [partitions](const auto& batch) { return Batch<T>{batch.repartition(partitions)}; });
+  return lift("repartition", detail::KeyUse::keeps,
+              [partitions](const auto& batch) { return Batch<T>{batch.repartition(partitions)}; });
 }
 
 template <class Self, class T>
 template <class F>
 DStream<owned_t<T>> StreamOps<Self, T>::reduce(F f) const {
   using Out = owned_t<T>;
-  return lift("reduce", [f = detail::share(std::move(f))](const auto& batch) {
+  return lift("reduce", detail::KeyUse::of_all, [f = detail::share(std::move(f))](const auto& batch) {
     return detail::computed_batch<Out>(batch.node().scope(), [batch, f] {
       std::vector<Out> one;
       if (auto result = batch.try_reduce(f)) one.push_back(*std::move(result));
@@ -124,7 +132,7 @@ DStream<owned_t<T>> StreamOps<Self, T>::reduce(F f) const {
 
 template <class Self, class T>
 DStream<std::size_t> StreamOps<Self, T>::count() const {
-  return lift("count", [](const auto& batch) {
+  return lift("count", detail::KeyUse::of_all, [](const auto& batch) {
     return detail::computed_batch<std::size_t>(batch.node().scope(),
                                                [batch] { return std::vector<std::size_t>{batch.count()}; });
   });
@@ -132,7 +140,7 @@ DStream<std::size_t> StreamOps<Self, T>::count() const {
 
 template <class Self, class T>
 auto StreamOps<Self, T>::count_by_value(Partitioning partitions) const {
-  return lift("count_by_value",
+  return lift("count_by_value", detail::KeyUse::of_all,
               [partitions = detail::checked<T>("count_by_value", std::move(partitions))](const auto& batch) {
                 return batch.map([](const T& record) {
                               return std::pair<T, std::size_t>{record, 1};
@@ -145,7 +153,7 @@ template <class Self, class T>
 template <class Other>
 DStream<T> StreamOps<Self, T>::union_with(const Other& other) const {
   static_assert(std::is_same_v<typename Other::value_type, T>, "union_with needs two streams of the same type");
-  return lift_two("union", other,
+  return lift_two("union", detail::KeyUse::keeps, other,
                   [](const auto& a, const Batch<T>& b, Time) { return Batch<T>{Batch<T>{a}.union_with(b)}; });
 }
 
@@ -160,14 +168,24 @@ auto StreamOps<Self, T>::transform(F f) const {
 template <class Self, class T>
 template <class Other, class F>
 auto StreamOps<Self, T>::transform_with(const Other& other, F f) const {
-  return lift_two("transform_with", other, [f = detail::share(std::move(f))](const auto& a, const auto& b, Time t) {
-    return detail::call_with_time("transform_with", f, t, Batch<T>{a}, b);
-  });
+  return lift_two("transform_with", detail::KeyUse::changes, other,
+                  [f = detail::share(std::move(f))](const auto& a, const auto& b, Time t) {
+                    return detail::call_with_time("transform_with", f, t, Batch<T>{a}, b);
+                  });
 }
 
 template <class Self, class T>
 DStream<T> StreamOps<Self, T>::cache() const {
-  return lift("cache", [](const auto& batch) { return batch.cache(); });
+  return lift("cache", detail::KeyUse::keeps, [](const auto& batch) { return batch.cache(); });
+}
+
+template <class Self, class T>
+DStream<T> StreamOps<Self, T>::keyed_by_partition() const {
+  static_assert(detail::PairLike<T>, "keyed_by_partition needs a stream of std::pair; call key_by first");
+  const auto stream =
+      lift("keyed_by_partition", detail::KeyUse::keeps, [](const auto& batch) { return Batch<T>{batch}; });
+  stream.node().say_keys_are_whole();
+  return stream;
 }
 
 // ---- pairs --------------------------------------------------------------------------------------------------------------
@@ -177,10 +195,10 @@ template <class F>
 auto StreamOps<Self, T>::reduce_by_key(F f, Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "reduce_by_key needs a stream of std::pair; call key_by first");
   const char* const op = "reduce_by_key";
-  return lift(op, [f = detail::share(std::move(f)),
-                   partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
-    return batch.reduce_by_key(f, partitions);
-  });
+  return lift(
+      op, detail::KeyUse::by_key,
+      [f = detail::share(std::move(f)), partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](
+          const auto& batch) { return batch.reduce_by_key(f, partitions); });
 }
 
 template <class Self, class T>
@@ -189,20 +207,22 @@ auto StreamOps<Self, T>::combine_by_key(Create create, MergeValue merge_value, M
                                         Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "combine_by_key needs a stream of std::pair; call key_by first");
   const char* const op = "combine_by_key";
-  return lift(op, [create = detail::share(std::move(create)), merge_value = detail::share(std::move(merge_value)),
-                   merge_combiners = detail::share(std::move(merge_combiners)),
-                   partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
-    return batch.combine_by_key(create, merge_value, merge_combiners, partitions);
-  });
+  return lift(op, detail::KeyUse::by_key,
+              [create = detail::share(std::move(create)), merge_value = detail::share(std::move(merge_value)),
+               merge_combiners = detail::share(std::move(merge_combiners)),
+               partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
+                return batch.combine_by_key(create, merge_value, merge_combiners, partitions);
+              });
 }
 
 template <class Self, class T>
 auto StreamOps<Self, T>::group_by_key(Partitioning partitions) const {
   static_assert(detail::PairLike<T>, "group_by_key needs a stream of std::pair; call key_by first");
   const char* const op = "group_by_key";
-  return lift(op, [partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
-    return batch.group_by_key(partitions);
-  });
+  return lift(op, detail::KeyUse::by_key,
+              [partitions = detail::checked<detail::pair_key_t<T>>(op, std::move(partitions))](const auto& batch) {
+                return batch.group_by_key(partitions);
+              });
 }
 
 template <class Self, class T>
@@ -301,8 +321,9 @@ void StreamOps<Self, T>::print(std::ostream& out, std::size_t n) const {
 
 template <class Self, class T>
 void StreamOps<Self, T>::save_as_text_files(std::string prefix, std::string suffix) const {
-  auto call = [prefix = std::move(prefix), suffix = std::move(suffix)](const Batch<T>& batch, Time t) {
-    batch.save_as_text_file(detail::output_path(prefix, suffix, t));
+  auto call = [prefix = std::move(prefix), part = engine()->part(), suffix = std::move(suffix)](const Batch<T>& batch,
+                                                                                                Time t) {
+    batch.save_as_text_file(detail::output_path(prefix, part, suffix, t));
   };
   engine()->add_output(
       std::make_shared<detail::BatchOutput<Self, decltype(call)>>("save_as_text_files", self(), std::move(call)));
@@ -310,8 +331,9 @@ void StreamOps<Self, T>::save_as_text_files(std::string prefix, std::string suff
 
 template <class Self, class T>
 void StreamOps<Self, T>::save_as_object_files(std::string prefix, std::string suffix) const {
-  auto call = [prefix = std::move(prefix), suffix = std::move(suffix)](const Batch<T>& batch, Time t) {
-    batch.save_as_object_file(detail::output_path(prefix, suffix, t));
+  auto call = [prefix = std::move(prefix), part = engine()->part(), suffix = std::move(suffix)](const Batch<T>& batch,
+                                                                                                Time t) {
+    batch.save_as_object_file(detail::output_path(prefix, part, suffix, t));
   };
   engine()->add_output(
       std::make_shared<detail::BatchOutput<Self, decltype(call)>>("save_as_object_files", self(), std::move(call)));

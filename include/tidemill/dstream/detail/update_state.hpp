@@ -69,6 +69,7 @@ class UpdateStateSteps final : public StateSteps<Batch<std::pair<InKey, std::vec
   using Steps = StateSteps<Grouped, UpdateResult<typename Store::Version>>;
   using Step = typename Steps::Step;
   using Call = UpdateFunction<F, S, K, V>;
+  static constexpr bool keeps_keys = true;
 
   UpdateStateSteps(std::shared_ptr<Store> store, F f, Initial initial, Group group)
       : store_{std::move(store)}, f_{std::move(f)}, initial_{std::move(initial)}, group_{std::move(group)} {}

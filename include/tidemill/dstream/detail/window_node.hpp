@@ -419,8 +419,8 @@ void for_each_batch_of_window(const char* op, const GraphNode& parent, const Win
 template <class Out, class Window, class Chain, class Reduce, class Make>
 class KeyedWindowNode final : public StreamNode<Out> {
  public:
-  KeyedWindowNode(std::shared_ptr<StreamingEngine> engine, Chain parent, std::shared_ptr<Window> window, Reduce reduce,
-                  PartitionerRef partitioner, Make make)
+  KeyedWindowNode(std::shared_ptr<StreamingEngine> engine, KeyUse use, Chain parent, std::shared_ptr<Window> window,
+                  Reduce reduce, PartitionerRef partitioner, Make make)
       : StreamNode<Out>{std::move(engine), window->op(), window->shape().slide},
         parent_{std::move(parent)},
         window_{std::move(window)},
@@ -428,6 +428,7 @@ class KeyedWindowNode final : public StreamNode<Out> {
         partitioner_{std::move(partitioner)},
         make_{std::move(make)} {
     this->grow_from_window(parent_.node());
+    this->use_keys(use, has_whole_keys(parent_));
   }
 
   void settle(Time t) override {
@@ -787,7 +788,7 @@ class WindowPieces {
 template <class Out, class T, class Chain, class Prepare, class Finish>
 class PiecesNode final : public StreamNode<Out> {
  public:
-  PiecesNode(std::shared_ptr<StreamingEngine> engine, Chain parent, std::shared_ptr<WindowPieces<T>> pieces,
+  PiecesNode(std::shared_ptr<StreamingEngine> engine, KeyUse use, Chain parent, std::shared_ptr<WindowPieces<T>> pieces,
              Prepare prepare, Finish finish)
       : StreamNode<Out>{std::move(engine), pieces->op(), pieces->shape().slide},
         parent_{std::move(parent)},
@@ -795,6 +796,7 @@ class PiecesNode final : public StreamNode<Out> {
         prepare_{std::move(prepare)},
         finish_{std::move(finish)} {
     this->grow_from_window(parent_.node());
+    this->use_keys(use, has_whole_keys(parent_));
   }
 
   void settle(Time t) override {

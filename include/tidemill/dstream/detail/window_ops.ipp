@@ -44,15 +44,15 @@ struct MakeValue {
 
 /// A stream whose batches are the windows of `blank`s, one a partition.
 template <class In, class Out, class Part, class Parent, class Partitioner, class Reduce, class Make>
-[[nodiscard]] DStream<Out> keyed_window(const char* op, const Parent& parent, const WindowShape& shape, Part blank,
-                                        Partitioner partitioner, PartitionerRef result_partitioner, Reduce reduce,
-                                        Make make) {
+[[nodiscard]] DStream<Out> keyed_window(const char* op, KeyUse use, const Parent& parent, const WindowShape& shape,
+                                        Part blank, Partitioner partitioner, PartitionerRef result_partitioner,
+                                        Reduce reduce, Make make) {
   using Window = KeyedWindow<Part, In>;
   using Node = KeyedWindowNode<Out, Window, Parent, Reduce, Make>;
   const auto& engine = parent.engine();
   const auto window = std::make_shared<Window>(op, shape, std::move(blank), std::move(partitioner));
   const auto node =
-      add_node<Node>(engine, parent, window, std::move(reduce), std::move(result_partitioner), std::move(make));
+      add_node<Node>(engine, use, parent, window, std::move(reduce), std::move(result_partitioner), std::move(make));
   register_window(engine, node, window);
   return DStream<Out>{node};
 }
@@ -69,7 +69,7 @@ template <class V, class Part, class Parent, class Reduce>
       return records;
     });
   };
-  return keyed_window<In, V>(op, parent, shape, std::move(blank),
+  return keyed_window<In, V>(op, KeyUse::of_all, parent, shape, std::move(blank),
                              std::make_shared<const HashPartitioner<std::monostate>>(1), nullptr, one, MakeValue{});
 }
 
@@ -86,8 +86,8 @@ template <class F>
 
 /// The values of each key of a batch folded by f. `to_pairs(batch)` gives them.
 template <class In, class Part, class Parent, class F, class ToPairs>
-[[nodiscard]] auto keyed_reduce_window(const char* op, const Parent& parent, const WindowShape& shape, Part blank,
-                                       const Partitioning& partitions, F f, ToPairs to_pairs) {
+[[nodiscard]] auto keyed_reduce_window(const char* op, KeyUse use, const Parent& parent, const WindowShape& shape,
+                                       Part blank, const Partitioning& partitions, F f, ToPairs to_pairs) {
   using InKey = pair_key_t<In>;
   using Out = std::pair<owned_t<InKey>, owned_t<pair_value_t<In>>>;
   static_assert(Key<InKey>,
@@ -96,7 +96,7 @@ template <class In, class Part, class Parent, class F, class ToPairs>
   auto reduce = [op, f = std::move(f), partitioner, to_pairs](const auto& batch) {
     return combine(op, to_pairs(batch), Itself{}, f, f, partitioner);
   };
-  return keyed_window<In, Out>(op, parent, shape, std::move(blank), partitioner,
+  return keyed_window<In, Out>(op, use, parent, shape, std::move(blank), partitioner,
                                KeyedWindow<Part, In>::result_partitioner(partitioner), reduce, MakePair{});
 }
 
@@ -108,7 +108,8 @@ DStream<T> StreamOps<Self, T>::window(Duration length, std::optional<Duration> s
   const auto pieces = std::make_shared<detail::WindowPieces<T>>(
       op, detail::WindowShape{op, self().node(), length, slide}, engine()->runtime());
   using Node = detail::PiecesNode<T, T, Self, detail::AsItIs, detail::AsItIs>;
-  const auto node = detail::add_node<Node>(engine(), self(), pieces, detail::AsItIs{}, detail::AsItIs{});
+  const auto node =
+      detail::add_node<Node>(engine(), detail::KeyUse::keeps, self(), pieces, detail::AsItIs{}, detail::AsItIs{});
   detail::register_window(engine(), node, pieces);
   return DStream<T>{node};
 }
@@ -161,7 +162,7 @@ auto StreamOps<Self, T>::count_by_value_and_window(Duration length, std::optiona
   const detail::WindowShape shape{op, self().node(), length, slide};
   using Part = detail::RunningTotals<owned_t<T>, std::size_t, std::plus<>, std::minus<>, detail::NotZero>;
   return detail::keyed_reduce_window<std::pair<T, std::size_t>>(
-      op, self(), shape, Part{op, {}, {}, {}, shape}, partitions, std::plus<>{},
+      op, detail::KeyUse::of_all, self(), shape, Part{op, {}, {}, {}, shape}, partitions, std::plus<>{},
       [](const auto& batch) { return detail::as_keys(batch, std::size_t{1}); });
 }
 
@@ -186,7 +187,7 @@ auto StreamOps<Self, T>::group_by_key_and_window(Duration length, std::optional<
   const auto pieces = std::make_shared<detail::WindowPieces<Out>>(
       op, detail::WindowShape{op, self().node(), length, slide}, engine()->runtime());
   using Node = detail::PiecesNode<Out, Out, Self, decltype(group), decltype(join)>;
-  const auto node = detail::add_node<Node>(engine(), self(), pieces, group, join);
+  const auto node = detail::add_node<Node>(engine(), detail::KeyUse::by_key, self(), pieces, group, join);
   detail::register_window(engine(), node, pieces);
   return DStream<Out>{node};
 }
@@ -203,8 +204,8 @@ auto StreamOps<Self, T>::reduce_by_key_and_window(F f, Duration length, std::opt
   const auto shared = detail::share(std::move(f));
   const detail::WindowShape shape{op, self().node(), length, slide};
   using Part = detail::TwoStacks<K, V, detail::shared_t<F>>;
-  return detail::keyed_reduce_window<T>(op, self(), shape, Part{op, shared, shape}, partitions, shared,
-                                        detail::AsItIs{});
+  return detail::keyed_reduce_window<T>(op, detail::KeyUse::by_key, self(), shape, Part{op, shared, shape}, partitions,
+                                        shared, detail::AsItIs{});
 }
 
 template <class Self, class T>
@@ -224,8 +225,9 @@ auto StreamOps<Self, T>::reduce_by_key_and_window(F f, Inverse inverse, Duration
   const detail::WindowShape shape{op, self().node(), length, slide};
   using Part = detail::RunningTotals<K, V, detail::shared_t<F>, detail::shared_t<Inverse>, detail::shared_t<Filter>>;
   return detail::keyed_reduce_window<T>(
-      op, self(), shape, Part{op, shared, detail::share(std::move(inverse)), detail::share(std::move(filter)), shape},
-      partitions, shared, detail::AsItIs{});
+      op, detail::KeyUse::by_key, self(), shape,
+      Part{op, shared, detail::share(std::move(inverse)), detail::share(std::move(filter)), shape}, partitions, shared,
+      detail::AsItIs{});
 }
 
 }  // namespace tidemill
