@@ -960,10 +960,15 @@ class StreamingEngine::Impl final : public InputHost {
 
   // What follows from batches that have become durable. The last ones become so when nothing else may happen for long, as with a
   // gate that opens on arrivals: so it is looked at again.
-  void tidy_up() noexcept {
+  void tidy_up() {
     try {
       durability_->maintain();
       warn_of_snapshots();
+    } catch (const WorldError& error) {
+      log(LogLevel::warning,
+          [&] { return "the checkpoint could not be tidied up, which is tried again: " + std::string{error.what()}; });
+    }
+    try {
       if (is_tidying_ || drive_ != Drive::own_thread || durability_->is_durable(last_batch_)) return;
       constexpr Duration soon = std::chrono::milliseconds{10};
       schedule(runtime_->clock->now() + soon, [this] {
@@ -971,9 +976,7 @@ class StreamingEngine::Impl final : public InputHost {
         tidy_up();
       });
       is_tidying_ = true;
-    } catch (const std::exception& error) {
-      log(LogLevel::warning,
-          [&] { return "the checkpoint could not be tidied up, which is tried again: " + std::string{error.what()}; });
+    } catch (const std::bad_alloc&) {  // the next batch does it
     }
   }
 
