@@ -406,6 +406,49 @@ TEST(MapWithState, AFailedBatchLeavesTheStateAsItWasAndIsTriedAgainBeforeTheNext
   });
 }
 
+// A state too large to be copied before every call, as small ones are.
+struct Large {
+  long value = 0;
+  std::array<long, 8> more{};
+  Large(long v = 0) : value{v} {}  // NOLINT(google-explicit-constructor): stands for the number
+  operator long() const { return value; }
+};
+static_assert(KeyedTable<std::string, long>::copies_ahead && !KeyedTable<std::string, Large>::copies_ahead);
+
+template <class S>
+class MapWithStateOf : public ::testing::Test {};
+using SmallAndLarge = ::testing::Types<long, Large>;
+TYPED_TEST_SUITE(MapWithStateOf, SmallAndLarge);
+
+TYPED_TEST(MapWithStateOf, ACallThatThrowsLeavesNothingOfWhatItAndOthersHaveDone) {
+  using S = TypeParam;
+  StreamTest<Pair> test;
+  bool throws = true;
+  const auto totals =
+      test.input().map_with_state(state_spec<S>([&](std::string_view, std::optional<int> v, State<S>& s) {
+        if (*v == 0) return;
+        s.update(S{(s.exists() ? long{s.get()} : 0) + *v});
+        if (*v == 7) s.remove();
+        if (*v == 13 && throws) throw std::runtime_error{"boom"};
+      }));
+  totals.foreach_batch([](const auto& batch) { static_cast<void>(batch.count()); });
+  test.step({{"a", 1}, {"b", 2}, {"c", 3}, {"d", 4}});
+  expect_boom(test, {{"a", 5}, {"a", 7}, {"a", 6}, {"b", 7}, {"c", 0}, {"d", 10}, {"e", 1}, {"d", 13}},
+              "map_with_state");
+  EXPECT_EQ(totals.state().get("a"), 1);
+  EXPECT_EQ(totals.state().get("b"), 2);
+  EXPECT_EQ(totals.state().get("c"), 3);
+  EXPECT_EQ(totals.state().get("d"), 4);
+  EXPECT_EQ(totals.state().get("e"), std::nullopt);
+  throws = false;
+  test.step({});
+  EXPECT_EQ(totals.state().get("a"), 6);
+  EXPECT_EQ(totals.state().get("b"), std::nullopt);
+  EXPECT_EQ(totals.state().get("c"), 3);
+  EXPECT_EQ(totals.state().get("d"), 27);
+  EXPECT_EQ(totals.state().get("e"), 1);
+}
+
 TEST(MapWithState, AFailedBatchHoldsUpTheNextOnesWhileItGoesOnFailing) {
   StreamTest<Pair> test;
   bool throws = true;
@@ -472,15 +515,20 @@ TEST(StateSpec, RefusesWhatCannotBe) {
 }
 
 // Random batches against an oracle that looks at every key in every batch.
-TEST(MapWithState, AgreesWithAnOracleOnRandomBatchesWithTimeoutsAndRemovals) {
+TYPED_TEST(MapWithStateOf, AgreesWithAnOracleOnRandomBatchesWithTimeoutsAndRemovals) {
+  using S = TypeParam;
   for (const std::size_t partitions : {1u, 3u}) {
     for (unsigned seed = 1; seed <= 10; ++seed) {
       StreamTest<Pair> test{1s, partitions};
       const auto stream = test.input().map_with_state(
-          state_spec<long>([](std::string_view key, std::optional<int> v, State<long>& s) -> std::optional<Total> {
+          state_spec<S>([](std::string_view key, std::optional<int> v, State<S>& s) -> std::optional<Total> {
             if (s.is_timing_out()) return Total{std::string{key}, -s.get()};
             if (*v == 0 && s.exists()) s.remove();
-            if (*v > 1) s.update(s.get_option().value_or(0) + *v);
+            if (*v == 2 && s.exists()) {
+              s.edit() = S{s.get() + 2};
+            } else if (*v > 1) {
+              s.update(S{(s.exists() ? long{s.get()} : 0) + *v});
+            }
             return std::nullopt;
           }).timeout(3s));
       const auto seen = test.collect(stream);

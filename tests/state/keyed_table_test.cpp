@@ -126,6 +126,55 @@ TEST(KeyedTable, ForgetsABatchThatIsRolledBack) {  // KT1
   EXPECT_EQ(t.table.last_touch(t.place("changed")), at(2));
 }
 
+TEST(KeyedTable, AStateThatIsOpenedIsInTheLogOnceOrNotAtAll) {  // KT1
+  Tested<std::string, int> t;
+  using Numbers = std::map<std::string, int>;
+  t.table.begin(at(1));
+  for (const char* key : {"changed", "taken back", "touched"}) t.put(key, 1);
+  t.commit();
+
+  t.table.begin(at(2));
+  const auto change = [&](const char* key, int state) {
+    const auto place = t.place(key);
+    const auto opened = t.table.open(place);
+    const_cast<int&>(t.table.state(place)) = state;
+    return std::pair{place, opened};
+  };
+  for (const int state : {2, 3}) {
+    const auto [place, opened] = change("changed", state);
+    t.table.close(place, opened);
+  }
+  const auto [place, opened] = change("taken back", 2);
+  t.table.take_back(place, opened);
+  t.table.touch(t.place("touched"));
+  EXPECT_EQ(t.content(), (Numbers{{"changed", 3}, {"taken back", 1}, {"touched", 1}}));
+  EXPECT_EQ(t.table.changes().size(), 1u);
+  EXPECT_EQ(t.table.last_touch(t.place("changed")), at(2));
+  EXPECT_EQ(t.table.last_touch(t.place("taken back")), at(1));
+  t.table.roll_back();
+  EXPECT_EQ(t.content(), (Numbers{{"changed", 1}, {"taken back", 1}, {"touched", 1}}));
+  EXPECT_EQ(t.table.last_touch(t.place("changed")), at(1));
+}
+
+TEST(KeyedTable, ALogOfManyChunksIsTakenBackEntryByEntry) {
+  Tested<std::string, int> t;
+  Tested<std::string, int>::Table& table = t.table;
+  table.begin(at(1));
+  for (int i = 0; i < 5000; ++i) t.put(std::to_string(i), i);
+  t.commit();
+  const auto before = t.content();
+  table.begin(at(2));
+  for (int i = 0; i < 5000; ++i) {
+    const auto place = t.place(std::to_string(i));
+    const auto opened = table.open(place);
+    const_cast<int&>(table.state(place)) = -1;
+    i % 3 == 0 ? table.take_back(place, opened) : table.close(place, opened);
+  }
+  EXPECT_EQ(table.changes().size(), 3333u);
+  table.roll_back();
+  EXPECT_EQ(t.content(), before);
+}
+
 TEST(KeyedTable, LetsAKeyGoWhenItsBatchIsCommitted) {  // KT2
   Texts t;
   t.table.begin(at(1));

@@ -76,6 +76,11 @@ TEST(TagIndex, AgreesWithAMapOnRandomInsertionsAndErasures) {
     for (const auto& [entry, there] : oracle) {
       expected.push_back(entry.second);
       ASSERT_EQ(index.find(entry.first, [&](Slot slot) { return slot == entry.second; }), entry.second);
+      ASSERT_EQ(index.first(entry.first), oracle.lower_bound({entry.first, 0})->first.second);
+      const std::uint32_t other = entry.first + 1;
+      const auto next_entry = oracle.lower_bound({other, 0});
+      const bool is_there = next_entry != oracle.end() && next_entry->first.first == other;
+      ASSERT_EQ(index.first(other), is_there ? next_entry->first.second : no_slot);
     }
     EXPECT_EQ(in_order(index), expected);
     EXPECT_EQ(index.size(), oracle.size());

@@ -154,6 +154,7 @@ class StateCall {
 
   [[nodiscard]] TIDEMILL_INLINE State<S>& state() noexcept { return state_; }
   [[nodiscard]] TIDEMILL_INLINE bool unchanged() const noexcept { return state_.change_ == Change::none; }
+  [[nodiscard]] TIDEMILL_INLINE bool changed() const noexcept { return state_.change_ == Change::updated; }
   [[nodiscard]] TIDEMILL_INLINE bool removed() const noexcept { return state_.change_ == Change::removed; }
   /// Null when the table has the state already. Pre: neither unchanged nor removed.
   [[nodiscard]] TIDEMILL_INLINE S* fresh() noexcept { return state_.fresh_ ? &*state_.fresh_ : nullptr; }

@@ -177,7 +177,34 @@ class KeyedTable {
   /// Whether the log has the state before the batch already; if so, the state may be changed in place.
   [[nodiscard]] TIDEMILL_INLINE bool is_saved(Place place) const noexcept {
     const detail::Stamp stamp = place.entry_->stamp;
-    return stamp.saved() && stamp.time() == now_;
+    return stamp.saved() & (stamp.time() == now_);  // without a branch
+  }
+
+  /// Whether a state is copied before it may be changed: a small one, for which a copy costs less than a branch on whether the
+  /// batch has had the key already, which nobody can guess.
+  static constexpr bool copies_ahead = std::is_trivially_copyable_v<S> && sizeof(S) <= 64;
+  /// What `open` found.
+  struct Opened {
+    detail::Stamp before;
+    bool saved;
+  };
+  /// The state may be changed in place until `close`, or `take_back`. Pre: exists(place).
+  [[nodiscard]] TIDEMILL_INLINE Opened open(Place place)
+    requires copies_ahead
+  {
+    Entry& entry = *place.entry_;
+    const Opened opened{entry.stamp, is_saved(place)};
+    log_.add_if(!opened.saved, [&] { return Change{place.slot_, 0, opened.before, std::optional<S>{entry.state}}; });
+    entry.stamp = opened.before.changed(now_);
+    return opened;
+  }
+  TIDEMILL_INLINE void close(Place place, Opened opened) { note(place, opened.before.time() == now_); }
+  /// The state is not to be changed after all. Pre: nothing else was changed meanwhile.
+  TIDEMILL_INLINE void take_back(Place place, Opened opened) noexcept {
+    if (opened.saved) return;
+    place.entry_->state = *log_[log_.size() - 1].state;
+    place.entry_->stamp = opened.before;
+    log_.pop_back();
   }
 
   /// Pre: the key is not there, and not removed in this batch either.

@@ -79,7 +79,8 @@ class MapWithStateSteps final
   using Place = typename Table::Place;
   using Form = TableKey<K>;
   using Record = KeyedRecord<typename Table::Probe, V>;
-  static constexpr std::size_t block_records = 64;
+  // With more, what was asked for first leaves the cache before its turn.
+  static constexpr std::size_t block_records = 32;
 
   // Works on the records of one partition of the state.
   class Worker {
@@ -120,6 +121,24 @@ class MapWithStateSteps final
     TIDEMILL_INLINE void one(Table& table, Record& record, Place place) {
       const bool there = place && table.exists(place);
       const auto& key = Form::view(record.key);
+      if constexpr (Table::copies_ahead) {
+        if (there) [[likely]] {
+          const auto opened = table.open(place);
+          call_.begin(&key, &table.state(place), true);
+          call(key, &record.value);
+          if (call_.changed()) [[likely]] {
+            table.close(place, opened);
+          } else {
+            table.take_back(place, opened);
+            if (call_.removed()) {
+              table.remove(place);
+            } else if (steps_.timeouts_.idle) {
+              table.touch(place);
+            }
+          }
+          return;
+        }
+      }
       call_.begin(&key, there ? &table.state(place) : nullptr, there && table.is_saved(place));
       call(key, &record.value);
       if (call_.unchanged()) {

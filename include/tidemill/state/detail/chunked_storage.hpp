@@ -80,49 +80,67 @@ class ChunkedList {
     reserve_one();
     ::new (static_cast<void*>(next_)) T(make());
     ++next_;
-    ++size_;
+  }
+  /// Adds it, or only makes it, without a branch.
+  template <class Make>
+    requires std::is_trivially_destructible_v<T>
+  TIDEMILL_INLINE void add_if(bool condition, Make&& make) {
+    reserve_one();
+    ::new (static_cast<void*>(next_)) T(make());
+    next_ += condition;
   }
   void pop_back() noexcept {
-    std::destroy_at(storage_[--size_]);
-    next_ = end_ = nullptr;
+    if (next_ == begin_) {
+      before_ -= chunk_places;
+      begin_ = storage_[before_];
+      next_ = end_ = begin_ + chunk_places;
+    }
+    std::destroy_at(--next_);
   }
 
   [[nodiscard]] T& operator[](std::size_t i) noexcept { return *storage_[i]; }
   [[nodiscard]] const T& operator[](std::size_t i) const noexcept { return *storage_[i]; }
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] std::size_t size() const noexcept { return before_ + static_cast<std::size_t>(next_ - begin_); }
+  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
   [[nodiscard]] std::size_t allocated_bytes() const noexcept { return storage_.allocated_bytes(); }
 
   void clear() noexcept {
     if constexpr (!std::is_trivially_destructible_v<T>) {
-      for (std::size_t i = 0; i < size_; ++i) std::destroy_at(storage_[i]);
+      for (std::size_t i = 0; i < size(); ++i) std::destroy_at(storage_[i]);
     }
-    size_ = 0;
-    next_ = end_ = nullptr;
+    before_ = 0;
+    begin_ = next_ = end_ = nullptr;
   }
   /// Clears, and keeps no more room than four times what was in use.
   void clear_and_shrink() noexcept {
-    const std::size_t used = size_;
+    const std::size_t used = size();
     clear();
     if (storage_.capacity() / 4 > used) storage_.shrink(used);
   }
 
  private:
+  static constexpr std::size_t chunk_places = ChunkedStorage<T>::chunk_places;
+
+  // The chunk is full, or there is none yet.
   TIDEMILL_NOINLINE void go_on() {
-    if (size_ == storage_.capacity()) storage_.grow();
-    next_ = storage_[size_];
-    end_ = next_ + ChunkedStorage<T>::chunk_places - size_ % ChunkedStorage<T>::chunk_places;
+    const std::size_t used = size();
+    if (used == storage_.capacity()) storage_.grow();
+    before_ = used;
+    begin_ = next_ = storage_[used];
+    end_ = begin_ + chunk_places;
   }
   void swap(ChunkedList& other) noexcept {
     std::swap(storage_, other.storage_);
-    std::swap(size_, other.size_);
+    std::swap(before_, other.before_);
+    std::swap(begin_, other.begin_);
     std::swap(next_, other.next_);
     std::swap(end_, other.end_);
   }
 
   ChunkedStorage<T> storage_;
-  std::size_t size_ = 0;
-  T* next_ = nullptr;  // where the next one goes, and where its chunk ends; equal when that has to be looked up
+  std::size_t before_ = 0;  // in the chunks before the one that is filled now
+  T* begin_ = nullptr;      // of that; null, as the others, when there is none
+  T* next_ = nullptr;       // where the next one goes
   T* end_ = nullptr;
 };
 

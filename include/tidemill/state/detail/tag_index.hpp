@@ -2,11 +2,16 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <utility>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "tidemill/core/config.hpp"
 
@@ -51,6 +56,15 @@ class TagIndex {
 
   /// The first slot of this rank, or no_slot.
   [[nodiscard]] TIDEMILL_INLINE Slot first(std::uint32_t rank) const noexcept {
+#if defined(__SSE2__)
+    // Most are among the first eight after their home: found without a branch that depends on where.
+    const Cell* const cells = cells_ + home(rank);
+    const __m128i wanted = _mm_set1_epi32(static_cast<int>(rank));
+    const __m128i same = _mm_packs_epi32(_mm_cmpeq_epi32(ranks_of_four(cells), wanted),
+                                         _mm_cmpeq_epi32(ranks_of_four(cells + 4), wanted));
+    if (const auto mask = static_cast<unsigned>(_mm_movemask_epi8(same)); mask != 0) [[likely]]
+      return slot_in(cells[std::countr_zero(mask) / 2]);
+#endif
     const Cell cell = *lower_bound(rank);
     return rank_in(cell) == rank ? slot_in(cell) : no_slot;  // an empty cell holds no_slot
   }
@@ -110,10 +124,18 @@ class TagIndex {
  private:
   using Cell = std::uint64_t;
   static constexpr Cell empty = ~Cell{0};
-  static constexpr std::size_t window = 4;  // cells that are looked at together; as many lie behind the last one, empty
-  static constexpr Cell no_cells[1 + window] = {empty, empty, empty, empty, empty};
+  static constexpr std::size_t window = 8;  // cells that are looked at together; as many lie behind the last one, empty
+  static constexpr Cell no_cells[1 + window] = {empty, empty, empty, empty, empty, empty, empty, empty, empty};
   static constexpr std::size_t smallest = 16;
 
+#if defined(__SSE2__)
+  [[nodiscard]] TIDEMILL_INLINE static __m128i ranks_of_four(const Cell* cells) noexcept {
+    const auto two = [&](std::size_t i) {
+      return _mm_castsi128_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(cells + i)));
+    };
+    return _mm_castps_si128(_mm_shuffle_ps(two(0), two(2), _MM_SHUFFLE(3, 1, 3, 1)));
+  }
+#endif
   [[nodiscard]] static std::uint32_t rank_in(Cell cell) noexcept { return static_cast<std::uint32_t>(cell >> 32); }
   [[nodiscard]] static Slot slot_in(Cell cell) noexcept { return static_cast<Slot>(cell); }
   [[nodiscard]] TIDEMILL_INLINE std::size_t home(std::uint32_t rank) const noexcept {
