@@ -175,10 +175,7 @@ class KeyedTable {
   }
 
   /// Whether the log has the state before the batch already; if so, the state may be changed in place.
-  [[nodiscard]] TIDEMILL_INLINE bool is_saved(Place place) const noexcept {
-    const detail::Stamp stamp = place.entry_->stamp;
-    return stamp.saved() & (stamp.time() == now_);  // without a branch
-  }
+  [[nodiscard]] TIDEMILL_INLINE bool is_saved(Place place) const noexcept { return place.entry_->stamp.saved_at(now_); }
 
   /// Whether a state is copied before it may be changed: a small one, for which a copy costs less than a branch on whether the
   /// batch has had the key already, which nobody can guess.

@@ -27,7 +27,10 @@ class Stamp {
   [[nodiscard]] TIDEMILL_INLINE constexpr Time time() const noexcept { return Time{Duration{bits_ >> 10}}; }
   [[nodiscard]] constexpr std::uint8_t generation() const noexcept { return static_cast<std::uint8_t>(bits_ >> 2); }
   [[nodiscard]] TIDEMILL_INLINE constexpr bool removed() const noexcept { return (bits_ & 2) != 0; }
-  [[nodiscard]] TIDEMILL_INLINE constexpr bool saved() const noexcept { return (bits_ & 1) != 0; }
+  /// Whether that is the time, and it is saved; in one comparison.
+  [[nodiscard]] TIDEMILL_INLINE constexpr bool saved_at(Time t) const noexcept {
+    return (bits_ & ~std::int64_t{0x3fe}) == (at(t, 0).bits_ | 1);
+  }
 
   [[nodiscard]] TIDEMILL_INLINE constexpr Stamp touched(Time t) const noexcept { return at(t, generation()); }
   [[nodiscard]] TIDEMILL_INLINE constexpr Stamp changed(Time t) const noexcept {
