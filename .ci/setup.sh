@@ -39,6 +39,8 @@ have() {
     ninja-build) command -v ninja > /dev/null ;;
     graphviz) command -v dot > /dev/null ;;
     pkgconf) command -v pkg-config > /dev/null ;;
+    openjdk-*) command -v java > /dev/null ;;
+    maven) command -v mvn > /dev/null ;;
     cmake | make | ccache | doxygen | clang-*) command -v "$1" > /dev/null ;;
     *) [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null) == installed ]] ;;
   esac

@@ -25,7 +25,7 @@ fetch() {
   [[ -e $jars/complete ]] && return
   command -v mvn > /dev/null || skip "there is no mvn to fetch the jars of Kafka; install maven"
   mkdir -p "$jars"
-  if ! timeout 300 mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+  if ! timeout 150 mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
     "-DoutputDirectory=$(cd "$jars" && pwd)" > "$jars/fetch.log" 2>&1; then
     skip "the jars of Kafka could not be fetched; $jars/fetch.log says why"
   fi
