@@ -1,5 +1,5 @@
-// What the proofs on a real broker are made of: a proxy that cuts connections, the broker, the program under test, a writer of its
-// input and a reader of its output.
+// What the proofs on a real broker are made of: a proxy that cuts connections, the broker, the program under test, a writer of
+// its input and a reader of its output.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Exactly once on a real broker: programs with states read words from one topic and write every new total of a word to another,
 // while they are killed, their broker is killed and restarted, and their connections are cut. In the end a reader with
-// isolation.level=read_committed must find every total of every word exactly once: all are different, so nothing that is lost, comes
-// twice, or was aborted can hide. That it would find it is proven by a program that writes at_least_once.
+// isolation.level=read_committed must find every total of every word exactly once: all are different, so nothing that is lost,
+// comes twice, or was aborted can hide. That it would find it is proven by a program that writes at_least_once.
 //
 //     kafka_exactly_once <broker.sh> <kafka_job> <folder> <cycles> [seed]
 #include <iostream>
@@ -143,8 +143,8 @@ bool kills(Surroundings& around, int cycles) {
                 "the offsets of the transactions are those of the input");
 }
 
-// A commit whose outcome the producer does not know: the broker has done it, or has not heard of it. First the producer comes back at
-// once, and asks again. Then it cannot until its transaction has timed out: another producer has to find out what became of it.
+// A commit whose outcome the producer does not know: the broker has done it, or has not heard of it. First the producer comes back
+// at once, and asks again. Then it cannot until its transaction has timed out: another producer has to find out what became of it.
 bool unknown_commits(Surroundings& around, int cycles) {
   constexpr auto transaction_timeout = 3s;
   Scenario scenario{around, "unknown"};

@@ -1,5 +1,5 @@
-// The program that kafka_exactly_once kills: counts words with states, and writes each new total to a Kafka topic. With --group it
-// is one of several copies.
+// The program that kafka_exactly_once kills: counts words with states, and writes each new total to a Kafka topic. With --group
+// it is one of several copies.
 #include <chrono>
 #include <iostream>
 #include <map>
