@@ -56,7 +56,8 @@ class KafkaObserver {
   /// Offsets that were to be committed to a group have not been.
   virtual void on_commit_failed(const std::string& message) noexcept { on_error(message); }
   /// A consumer group gives partitions to the client, or takes them: RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS or another. Comes from
-  /// the thread that polls a client which has subscribed. The client waits for its rd_kafka_[incremental_](un)assign, here or later.
+  /// the thread that polls a client which has subscribed. The client waits for its rd_kafka_[incremental_](un)assign, here or
+  /// later.
   virtual void on_rebalance([[maybe_unused]] rd_kafka_resp_err_t what,
                             [[maybe_unused]] const rd_kafka_topic_partition_list_t& partitions) noexcept {}
 

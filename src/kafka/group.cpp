@@ -18,8 +18,9 @@
 // whatever the batches do. Each partition that comes has a thread of its own, which opens its context, watches it and stops it.
 //
 // Invariants, quoted by the tests:
-//   KG1  A partition is given back to the group only when its context has ended here; or when the group took it, because this copy
-//        was not heard of for too long. The lock of its checkpoint keeps the next copy from running it before that, in any case.
+//   KG1  A partition is given back to the group only when its context has ended here; or when the group took it, because this
+//        copy was not heard of for too long. The lock of its checkpoint keeps the next copy from running it before that, in
+//        any case.
 //   KG2  Where partitions begin is settled once and durable, before the first of them is read.
 
 namespace tidemill {

@@ -1,4 +1,5 @@
-// A program that sees a part of its input: what needs more is refused, by name; and what lies beside other parts says which it is.
+// A program that sees a part of its input: what needs more is refused, by name; and what lies beside other parts says which it
+// is.
 #include "tidemill/testing/stream_test.hpp"
 
 namespace tidemill::part_test {

@@ -143,8 +143,9 @@ bool kills(Surroundings& around, int cycles) {
                 "the offsets of the transactions are those of the input");
 }
 
-// A commit whose outcome the producer does not know: the broker has done it, or has not heard of it. First the producer comes back
-// at once, and asks again. Then it cannot until its transaction has timed out: another producer has to find out what became of it.
+// A commit whose outcome the producer does not know: the broker has done it, or has not heard of it. First the producer comes
+// back at once, and asks again. Then it cannot until its transaction has timed out: another producer has to find out what
+// became of it.
 bool unknown_commits(Surroundings& around, int cycles) {
   constexpr auto transaction_timeout = 3s;
   Scenario scenario{around, "unknown"};

@@ -16,8 +16,8 @@ namespace tidemill::detail {
 /// Writes it in one piece and flushes. Errors: SinkError when the stream fails.
 TIDEMILL_API void write_print(std::ostream& out, const std::string& text);
 
-/// `prefix-[<part>-]<milliseconds>[.suffix]`; a time between two milliseconds adds "_<microseconds>", three digits. `part`: of the
-/// input, which the program sees; others write beside it.
+/// `prefix-[<part>-]<milliseconds>[.suffix]`; a time between two milliseconds adds "_<microseconds>", three digits. `part`: of
+/// the input, which the program sees; others write beside it.
 [[nodiscard]] TIDEMILL_API std::string output_path(const std::string& prefix, const std::string& part,
                                                    const std::string& suffix, Time t);
 

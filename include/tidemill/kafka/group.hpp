@@ -1,6 +1,6 @@
-// N copies of a program that share the partitions of Kafka topics, by a consumer group: start another copy, and it takes over some
-// partitions; kill one, and the others take over its own. Each partition is a stream of its own, with its own states, so that both
-// move with it.
+// N copies of a program that share the partitions of Kafka topics, by a consumer group: start another copy, and it takes over
+// some partitions; kill one, and the others take over its own. Each partition is a stream of its own, with its own states, so
+// that both move with it.
 //
 //     KafkaGroup group{context,
 //                      {.source = {.brokers = "localhost:9092", .topics = {"orders"}, .group_id = "totals"},
@@ -12,10 +12,11 @@
 //     group.start();
 //     group.await_termination();
 //
-// Every partition that comes to this copy has a StreamingContext, whose checkpoint lies in the directory that all copies share. So
-// whatever holds for a context with a checkpoint holds for it: who takes a partition over finds its states, runs the batch again
-// that was not finished, and goes on behind it; a sink that writes exactly once does so across the change. What works on records
-// of several partitions at once is refused (PlanError "needs_whole_input"). The page docs/howto/run-n-copies.md has the rest.
+// Every partition that comes to this copy has a StreamingContext, whose checkpoint lies in the directory that all copies
+// share. So whatever holds for a context with a checkpoint holds for it: who takes a partition over finds its states, runs the
+// batch again that was not finished, and goes on behind it; a sink that writes exactly once does so across the change. What
+// works on records of several partitions at once is refused (PlanError "needs_whole_input"). The page
+// docs/howto/run-n-copies.md has the rest.
 #pragma once
 
 #include <chrono>
@@ -36,12 +37,12 @@
 namespace tidemill {
 
 struct KafkaGroupOptions {
-  /// What is read, and the group: topics and group_id must be given, and no partitions or pattern. `start` is settled once, by the
-  /// first copy that ever starts; partitions that are added later are read from their first record on. max_buffered_bytes is for
-  /// all partitions together that this copy may come to have.
+  /// What is read, and the group: topics and group_id must be given, and no partitions or pattern. `start` is settled once, by
+  /// the first copy that ever starts; partitions that are added later are read from their first record on. max_buffered_bytes
+  /// is for all partitions together that this copy may come to have.
   KafkaSource source;
-  /// A directory that all copies see, and that belongs to this group; its parent exists. It needs locks and syncs that hold between
-  /// the machines on which the copies run.
+  /// A directory that all copies see, and that belongs to this group; its parent exists. It needs locks and syncs that hold
+  /// between the machines on which the copies run.
   std::filesystem::path checkpoint;
   /// Absent: a batch of a partition as soon as anything has arrived.
   std::optional<Duration> batch_interval = std::nullopt;
@@ -72,8 +73,8 @@ class TIDEMILL_API KafkaGroupListener {
 /// Threads: any thread may call any member.
 class TIDEMILL_API KafkaGroup {
  public:
-  /// Builds the streams of a partition, in a context that is started when this returns. It is called whenever a partition comes to
-  /// this copy, and again when it could not be started because another copy had not given it up yet; one call at a time.
+  /// Builds the streams of a partition, in a context that is started when this returns. It is called whenever a partition
+  /// comes to this copy, and again when it could not be started because another copy had not given it up yet; one call at a time.
   using Setup =
       std::function<void(StreamingContext& ssc, const DStream<KafkaRecord>& records, const KafkaPartition& partition)>;
 
