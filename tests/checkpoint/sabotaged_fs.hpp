@@ -22,8 +22,9 @@ struct Sabotage {
   PathTest no_sync_of = nullptr;                                          // these files are never synchronised
   PathTest no_sync_directory_of = nullptr;                                // nor these directories
   std::function<void(const std::string& path)> before_sync_of = nullptr;  // is called
-  PathTest full_for = nullptr;                                            // the disk has no room for these
-  PathTest delays = nullptr;  // what is moved there is moved later, when one of these was synchronised:
+  std::function<void(const std::string& path)> before_read_of = nullptr;
+  PathTest full_for = nullptr;  // the disk has no room for these
+  PathTest delays = nullptr;    // what is moved there is moved later, when one of these was synchronised:
   PathTest until_sync_of = nullptr;
 };
 
@@ -37,7 +38,10 @@ class SabotagedFs final : public tidemill::Fs {
     return wrap(path, disk_->create(path));
   }
   std::unique_ptr<tidemill::FsFile> open(const std::string& path) override { return wrap(path, disk_->open(path)); }
-  std::unique_ptr<tidemill::FsReader> read(const std::string& path) override { return disk_->read(path); }
+  std::unique_ptr<tidemill::FsReader> read(const std::string& path) override {
+    if (sabotage_.before_read_of) sabotage_.before_read_of(path);
+    return disk_->read(path);
+  }
   void rename(const std::string& from, const std::string& to) override {
     if (says(sabotage_.delays, to)) {
       delayed_.emplace_back(from, to);
