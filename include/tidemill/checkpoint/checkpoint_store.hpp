@@ -99,12 +99,13 @@ struct CheckpointOptions {
   std::size_t max_commits_in_flight = 64;
   std::size_t max_bytes_in_flight = 64 * 1024 * 1024;
 
-  /// A snapshot is made when the commit log since the last one is larger than both of these.
+  /// A snapshot is made when the commit log since the last one is larger than both of these. A greater fraction costs batches
+  /// less, since fewer snapshots are written, and the next start more, since it reads a longer log.
   std::uint64_t snapshot_min_log_bytes = 16 * 1024 * 1024;
-  double snapshot_log_fraction = 0.5;  ///< of the size of the last snapshot
+  double snapshot_log_fraction = 1;  ///< of the size of the last snapshot
   /// Memory for making a snapshot: that many bytes of changes at a time, for each of which the log is read once, and no more
   /// than there are. One key group of one state is never divided.
-  std::size_t merge_bytes = 64 * 1024 * 1024;
+  std::size_t merge_bytes = 256 * 1024 * 1024;
 
   /// Snapshots that are kept, with the log since the oldest of them; at least 2, so that a damaged one can be replaced.
   std::size_t keep_snapshots = 2;
