@@ -18,8 +18,16 @@ constexpr std::size_t message_overhead = 512;
 constexpr std::size_t read_records = 1024;
 // How long the thread waits for one answer of a broker, and so at most how long a stop waits for the thread.
 constexpr int answer_ms = 1000;
+constexpr const char* cut_off_words = " were there and are not: the topic was made anew, or cut off at its end";
 // After an attempt that failed.
 constexpr auto retry_pause = 500ms;
+
+KafkaList list_of(const std::map<KafkaPartition, std::int64_t>& offsets) {
+  KafkaList list = make_kafka_list(offsets.size());
+  for (const auto& [name, offset] : offsets)
+    rd_kafka_topic_partition_list_add(list.get(), name.topic.c_str(), name.partition)->offset = offset;
+  return list;
+}
 
 double seconds(Duration d) noexcept { return std::chrono::duration<double>{d}.count(); }
 
@@ -165,32 +173,41 @@ void ask_for_topics(rd_kafka_t* client, rd_kafka_topic_t* topic,
   for (int i = 0; i < metadata->topic_cnt; ++i) look(metadata->topics[i]);
 }
 
+namespace {
+
+// The offset of the first record of a time, in ms, or of that which the two constants stand for: they are the protocol's
+// numbers. The answers to rd_kafka_query_watermark_offsets, two requests at once, are mixed up when one of them fails.
+// Errors: SourceError.
+std::int64_t ask_offset(rd_kafka_t* client, const KafkaPartition& partition, std::int64_t time) {
+  const KafkaList list = make_kafka_list(1);
+  rd_kafka_topic_partition_t& one =
+      *rd_kafka_topic_partition_list_add(list.get(), partition.topic.c_str(), partition.partition);
+  one.offset = time;
+  rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(client, list.get(), answer_ms);
+  if (error == RD_KAFKA_RESP_ERR_NO_ERROR) error = one.err;
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+    throw SourceError("kafka_offsets",
+                      "the offsets of " + to_text(partition) + " could not be asked for: " + describe(error),
+                      Retry::may_help);
+  return one.offset;
+}
+
+}  // namespace
+
 std::int64_t ask_for_first_offset(rd_kafka_t* client, const KafkaPartition& partition, const KafkaStart& start) {
   using At = KafkaStart::At;
   if (start.at == At::offsets) {
     const auto given = start.offsets.find(partition);
     if (given != start.offsets.end()) return given->second;
   }
-  const auto expect_good = [&](rd_kafka_resp_err_t error) {
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      throw SourceError("kafka_offsets",
-                        "the offsets of " + to_text(partition) + " could not be asked for: " + describe(error),
-                        Retry::may_help);
-  };
   if (start.at == At::time) {
-    const KafkaList list = make_kafka_list(1);
-    rd_kafka_topic_partition_t& one =
-        *rd_kafka_topic_partition_list_add(list.get(), partition.topic.c_str(), partition.partition);
-    one.offset = std::chrono::duration_cast<std::chrono::milliseconds>(start.time.time_since_epoch()).count();
-    expect_good(rd_kafka_offsets_for_times(client, list.get(), answer_ms));
-    expect_good(one.err);
-    if (one.offset >= 0) return one.offset;
+    const std::int64_t first =
+        ask_offset(client, partition,
+                   std::chrono::duration_cast<std::chrono::milliseconds>(start.time.time_since_epoch()).count());
+    if (first >= 0) return first;
   }
-  std::int64_t low = 0;
-  std::int64_t high = 0;
-  expect_good(
-      rd_kafka_query_watermark_offsets(client, partition.topic.c_str(), partition.partition, &low, &high, answer_ms));
-  return start.at == At::earliest || start.at == At::offsets ? low : high;
+  const bool at_first = start.at == At::earliest || start.at == At::offsets;
+  return ask_offset(client, partition, at_first ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END);
 }
 
 // ---- messages -------------------------------------------------------------------------------------------------------
@@ -275,6 +292,7 @@ void KafkaInput::start(InputHost& host, std::size_t stream_id) {
   rd_kafka_queue_cb_event_enable(
       queue_, [](rd_kafka_t*, void* bell) { static_cast<WakeUp*>(bell)->ring(); }, &bell_);  // takes no lock
 
+  is_fresh_ = positions_->all().empty();
   for (const auto& [partition, next] : positions_->all()) {
     const std::scoped_lock lock{mutex_};
     auto& added = partitions_[partition];
@@ -293,7 +311,7 @@ void KafkaInput::stop() noexcept {
   }
   bell_.ring();
   thread_.join();
-  if (source_.commit_offsets && !ends_.empty()) commit(ends_.back().second);
+  commit_last();
   rd_kafka_queue_cb_event_enable(queue_, nullptr, nullptr);
   client_->detach();
   rd_kafka_assign(client_->get(), nullptr);
@@ -326,33 +344,38 @@ void KafkaInput::complain_once(const std::string& message) {
 
 void KafkaInput::run() noexcept {
   name_this_thread(host_->runtime()->app_name.substr(0, 9) + "-kafka");
+  const Steady::duration interval = std::chrono::duration_cast<Steady::duration>(source_.discovery_interval);
   Steady::time_point next_look = Steady::now();
   bool told = false;
-  for (;;) {
-    auto wake = next_look;
+  // What cannot be found must not keep what is known from being read.
+  const auto attempt = [this](const auto& task) {
     try {
-      if (Steady::now() >= next_look) {
-        next_look = Steady::now() + retry_pause;  // should it fail
-        discover();
-        next_look = Steady::now() + std::chrono::duration_cast<Steady::duration>(source_.discovery_interval);
-      }
-      wake = next_look;
-      if (!settle_positions()) wake = std::min(wake, Steady::now() + retry_pause);
+      task();
+      return true;
+    } catch (const SourceError& error) {
+      complain_once(error.what());
+    } catch (const std::exception& error) {
+      complain(error.what());
+    }
+    return false;
+  };
+  for (;;) {
+    if (Steady::now() >= next_look) {
+      const bool found = attempt([this] { discover(); });
+      next_look = Steady::now() + (found ? interval : retry_pause);
+    }
+    bool is_settled = false;
+    attempt([&] {
+      is_settled = settle_positions();
       assign();
       pause_and_resume();
       while (fetch()) {
       }
-      if (!told && positioned_partitions() != 0) {
-        told = true;
-        host_->receiver_started(stream_id_, name_);
-      }
-    } catch (const SourceError& error) {
-      complain_once(error.what());
-      wake = Steady::now() + retry_pause;
-    } catch (const std::exception& error) {
-      complain(error.what());
-      wake = Steady::now() + retry_pause;
-    }
+      if (told || positioned_partitions() == 0) return;
+      told = true;
+      host_->receiver_started(stream_id_, name_);
+    });
+    const Steady::time_point wake = is_settled ? next_look : std::min(next_look, Steady::now() + retry_pause);
     bell_.wait(wake);
     const std::scoped_lock lock{mutex_};
     if (stopping_) return;
@@ -364,31 +387,37 @@ void KafkaInput::discover() {
   rd_kafka_t* const client = client_->get();
   if (!source_.partitions.empty()) {
     if (!looked_) {
-      for (const KafkaPartition& partition : source_.partitions) add_partition(partition, !positions_->is_restored());
+      for (const KafkaPartition& partition : source_.partitions) add_partition(partition, is_fresh_);
     }
     looked_ = true;
     return;
   }
   if (pattern_) {
-    const bool is_first = !looked_ && !positions_->is_restored();
+    const bool is_first = !looked_ && is_fresh_;
     ask_for_topics(client, nullptr, [&](const rd_kafka_metadata_topic& topic) {
       if (std::regex_match(topic.topic, *pattern_)) add_topic(topic, !is_first);
     });
     looked_ = true;
     return;
   }
+  std::optional<SourceError> failure;  // the first; the other topics are there all the same
   for (const std::string& name : source_.topics) {
-    rd_kafka_topic_t*& topic = topics_[name];
-    if (topic == nullptr) topic = rd_kafka_topic_new(client, name.c_str(), nullptr);
-    if (topic == nullptr)
-      throw SourceError("kafka_topic", "the topic " + name + " cannot be: " + describe(rd_kafka_last_error()),
-                        Retry::may_help);
-    ask_for_topics(client, topic, [&](const rd_kafka_metadata_topic& found) {
-      const bool is_new = known_topics_.contains(name) || positions_->is_restored();
-      known_topics_.insert(name);
-      add_topic(found, is_new);
-    });
+    try {
+      rd_kafka_topic_t*& topic = topics_[name];
+      if (topic == nullptr) topic = rd_kafka_topic_new(client, name.c_str(), nullptr);
+      if (topic == nullptr)
+        throw SourceError("kafka_topic", "the topic " + name + " cannot be: " + describe(rd_kafka_last_error()),
+                          Retry::may_help);
+      ask_for_topics(client, topic, [&](const rd_kafka_metadata_topic& found) {
+        const bool is_new = known_topics_.contains(name) || !is_fresh_;
+        known_topics_.insert(name);
+        add_topic(found, is_new);
+      });
+    } catch (const SourceError& error) {
+      if (!failure) failure = error;
+    }
   }
+  if (failure) throw SourceError{*failure};
 }
 
 void KafkaInput::add_topic(const rd_kafka_metadata_topic& topic, bool is_new) {
@@ -451,7 +480,7 @@ void KafkaInput::assign() {
         rd_kafka_topic_partition_list_add(off.get(), name.topic.c_str(), name.partition);
       rd_kafka_topic_partition_list_add(on.get(), name.topic.c_str(), name.partition)->offset = partition->fetched;
       partition->state = Partition::State::assigned;
-      partition->is_paused = false;
+      partition->is_paused = partition->is_at_end = false;
     }
   }
   const auto expect_good = [](rd_kafka_error_t* error) {
@@ -485,8 +514,10 @@ bool KafkaInput::fetch() {
       } else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         // Behind the last record there may be marks of transactions.
         if (Partition* const partition = find(rd_kafka_topic_name(message->rkt), message->partition);
-            partition != nullptr && partition->state == Partition::State::assigned)
+            partition != nullptr && partition->state == Partition::State::assigned) {
           partition->fetched = std::max(partition->fetched, message->offset);
+          partition->is_at_end = true;
+        }
         rd_kafka_message_destroy(message);
       } else {
         said.push_back(message);
@@ -515,6 +546,7 @@ void KafkaInput::take_in(rd_kafka_message_t* message) {
   }
   partition->queue.add(message);
   partition->fetched = message->offset + 1;
+  partition->is_at_end = false;
   buffered_ += size_of(*message);
   waiting_records_.fetch_add(1);
 }
@@ -536,9 +568,13 @@ void KafkaInput::hear(const rd_kafka_message_t& message) {
 void KafkaInput::on_lost_position(const KafkaPartition& partition) {
   std::int64_t low = 0;
   std::int64_t high = 0;
-  const rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(client_->get(), partition.topic.c_str(),
-                                                                     partition.partition, &low, &high, answer_ms);
   std::string complaint;
+  try {
+    low = ask_offset(client_->get(), partition, RD_KAFKA_OFFSET_BEGINNING);
+    high = ask_offset(client_->get(), partition, RD_KAFKA_OFFSET_END);
+  } catch (const SourceError& error) {
+    complaint = error.what();
+  }
   {
     const std::scoped_lock lock{mutex_};
     const auto entry = partitions_.find(partition);
@@ -546,11 +582,10 @@ void KafkaInput::on_lost_position(const KafkaPartition& partition) {
     Partition& lost = *entry->second;
     lost.state = Partition::State::to_move;  // librdkafka fetches it no more
     bell_.ring();
-    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-      complaint = to_text(partition) + ": its offsets could not be asked for: " + describe(error);
+    if (!complaint.empty()) {
+      // It is assigned again, fails again, and is asked again.
     } else if (lost.fetched > high) {
-      complaint = range_text(partition, high, lost.fetched) +
-                  " were there and are not: the topic was made anew, or cut off at its end";
+      complaint = range_text(partition, high, lost.fetched) + cut_off_words;
       if (source_.fail_on_data_loss) {
         lost.loss = complaint;
       } else {
@@ -779,10 +814,7 @@ void KafkaInput::throw_losses() const {
 void KafkaInput::note_commit(Time t) {
   if (!source_.commit_offsets) return;
   // Without a checkpoint nobody says that a batch is done; that the next one is cut says so.
-  if (!is_durable_ && !ends_.empty()) {
-    commit(ends_.back().second);
-    ends_.clear();
-  }
+  if (!positions_->is_durable()) forget_until(t);
   std::map<KafkaPartition, std::int64_t> ends;
   for (const auto& [name, partition] : partitions_) {
     if (partition->position) ends.emplace(name, *partition->position);
@@ -791,19 +823,38 @@ void KafkaInput::note_commit(Time t) {
 }
 
 void KafkaInput::forget_until(Time t) {
-  is_durable_ = true;
-  std::optional<std::map<KafkaPartition, std::int64_t>> last;
-  for (; !ends_.empty() && ends_.front().first <= t; ends_.pop_front()) last = std::move(ends_.front().second);
-  if (last) commit(*last);
+  const bool is_any_done = !ends_.empty() && ends_.front().first <= t;
+  for (; !ends_.empty() && ends_.front().first <= t; ends_.pop_front()) done_ = std::move(ends_.front().second);
+  if (!is_any_done || !client_ || done_.empty()) return;
+  // Without waiting; what fails is heard by on_commit_failed.
+  const rd_kafka_resp_err_t error = rd_kafka_commit((member_ ? member_ : client_)->get(), list_of(done_).get(), 1);
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) on_commit_failed("offsets could not be committed: " + describe(error));
 }
 
-// Without waiting; what fails is heard by on_commit_failed.
-void KafkaInput::commit(const std::map<KafkaPartition, std::int64_t>& ends) noexcept {
-  if (!client_ || ends.empty()) return;
-  const KafkaList list = make_kafka_list(ends.size());
-  for (const auto& [name, next] : ends)
-    rd_kafka_topic_partition_list_add(list.get(), name.topic.c_str(), name.partition)->offset = next;
-  rd_kafka_commit((member_ ? member_ : client_)->get(), list.get(), 1);
+// Waits for an answer, since what the client has not sent yet goes with it.
+void KafkaInput::commit_last() noexcept {
+  try {
+    if (!positions_->is_durable() && !ends_.empty()) {
+      done_ = std::move(ends_.back().second);
+    } else if (member_) {
+      return;  // it outlives us, and sends what it was given
+    }
+    ends_.clear();
+    if (done_.empty()) return;
+    const auto& client = member_ ? member_ : client_;
+    const std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)> answers{
+        rd_kafka_queue_new(client->get()), &rd_kafka_queue_destroy};
+    rd_kafka_resp_err_t error =
+        rd_kafka_commit_queue(client->get(), list_of(done_).get(), answers.get(), nullptr, nullptr);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+      const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer{
+          rd_kafka_queue_poll(answers.get(), answer_ms), &rd_kafka_event_destroy};
+      error = answer ? rd_kafka_event_error(answer.get()) : RD_KAFKA_RESP_ERR__TIMED_OUT;
+    }
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+      on_commit_failed("the last offsets could not be committed to the consumer group: " + describe(error));
+  } catch (const std::bad_alloc&) {  // nobody depends on it
+  }
 }
 
 std::optional<double> KafkaInput::max_rate() const noexcept {
@@ -847,21 +898,42 @@ InputInfo KafkaInput::replay(Time t, std::string_view plan) {
     if (partition->state == Partition::State::assigned) partition->state = Partition::State::to_move;
   }
   partition_count_.store(partitions_.size());
-  const auto is_missing = [&](std::size_t i) { return awaited[i]->fetched < ranges[i].until; };
+  std::vector<std::optional<std::int64_t>> cut_off(ranges.size());  // where a topic ends that had more
+  const auto is_missing = [&](std::size_t i) { return !cut_off[i] && awaited[i]->fetched < ranges[i].until; };
   const auto expect = [&](bool awaits) {
     replaying_ = awaits;
     for (std::size_t i = 0; i < ranges.size(); ++i) awaited[i]->is_awaited = awaits && is_missing(i);
     bell_.ring();
   };
+  std::string left_out;
   for (;;) {
     bool is_complete = true;
+    const bool is_over = Steady::now() >= deadline;
     std::string lost;
     std::string missing;
     for (std::size_t i = 0; i < ranges.size(); ++i) {
+      Partition& partition = *awaited[i];
       if (!is_missing(i)) continue;
+      const std::string what = range_text(partition.name, partition.fetched, ranges[i].until);
+      if (partition.back_to || partition.fetched < ranges[i].from) {  // it ends before the range, as has been told
+        cut_off[i] = std::exchange(partition.back_to, std::nullopt).value_or(partition.fetched);
+        partition.lost += static_cast<std::uint64_t>(ranges[i].until - ranges[i].from);
+        continue;
+      }
+      // An end that comes too soon may be that of a broker which has not caught up, so it has time.
+      if (is_over && partition.is_at_end) {
+        const std::string loss = what + cut_off_words;
+        if (source_.fail_on_data_loss) {
+          partition.loss = loss;
+        } else {
+          left_out += (left_out.empty() ? "" : "; ") + loss + "; left out";
+          cut_off[i] = partition.fetched;
+          partition.lost += static_cast<std::uint64_t>(ranges[i].until - partition.fetched);
+          continue;
+        }
+      }
       is_complete = false;
-      const std::string what = range_text(awaited[i]->name, awaited[i]->fetched, ranges[i].until);
-      if (!awaited[i]->loss.empty()) lost += (lost.empty() ? "" : "; ") + awaited[i]->loss;
+      if (!partition.loss.empty()) lost += (lost.empty() ? "" : "; ") + partition.loss;
       missing += (missing.empty() ? "" : ", ") + what;
     }
     expect(!is_complete);
@@ -877,7 +949,7 @@ InputInfo KafkaInput::replay(Time t, std::string_view plan) {
                "those records",
            Retry::is_useless);
     if (host_->is_stopping()) fail("kafka_stopped", "the context is being stopped", Retry::may_help);
-    if (Steady::now() >= deadline)
+    if (is_over)
       fail("kafka_stalled",
            missing + " could not be read within " + to_string(source_.stall_timeout) +
                " (stall_timeout); it is tried again when the program is started again",
@@ -892,11 +964,19 @@ InputInfo KafkaInput::replay(Time t, std::string_view plan) {
     while (records < partition.queue.size() && partition.queue[records].offset < ranges[i].until) ++records;
     partition.position = ranges[i].from;
     take(partition, records, ranges[i].until);
-    if (partition.queue.size() == 0 && partition.fetched > ranges[i].until && partition.lost != 0)
+    if (cut_off[i]) {
+      partition.position = partition.fetched = *cut_off[i];
+      if (partition.state == Partition::State::assigned) partition.state = Partition::State::to_move;
+    } else if (partition.queue.size() == 0 && partition.fetched > ranges[i].until && partition.lost != 0) {
       partition.position = partition.fetched;  // what was lost reaches beyond this batch
+    }
+    positions_->set(partition.name, *partition.position);
   }
   InputInfo info = describe_cut();
   note_commit(t);
+  lock.unlock();
+  bell_.ring();
+  if (!left_out.empty()) complain(left_out);
   return info;
 }
 

@@ -90,18 +90,18 @@ class KafkaPositions final : public DurableState {
  public:
   void set(const KafkaPartition& partition, std::int64_t next);
   [[nodiscard]] const std::map<KafkaPartition, std::int64_t>& all() const noexcept { return all_; }
-  [[nodiscard]] bool is_restored() const noexcept { return restored_; }
+  /// There is a checkpoint, which says when batches are done.
+  [[nodiscard]] bool is_durable() const noexcept { return tracking_; }
 
   [[nodiscard]] StateSchema schema() const override;
   void track_changes() override { tracking_ = true; }
   void restore(KeyGroup group, std::string_view key, std::string_view value) override;
-  void restored(Time) override { restored_ = true; }
+  void restored(Time) override {}
   void take_changes(StateChanges& to) override;
 
  private:
   std::map<KafkaPartition, std::int64_t> all_;
   bool tracking_ = false;
-  bool restored_ = false;
   StateChanges changes_;
 };
 
@@ -165,6 +165,7 @@ class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
     KafkaMessages queue;
     enum class State : std::uint8_t { unassigned, assigned, to_move } state = State::unassigned;
     bool is_paused = false;
+    bool is_at_end = false;               // a broker has nothing behind `fetched`
     bool is_awaited = false;              // by replay
     std::optional<std::int64_t> back_to;  // once the queue is empty: the partition ends before `fetched`
     std::string loss;                     // why it cannot go on: data that is not there any more
@@ -204,7 +205,7 @@ class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
   [[nodiscard]] std::optional<std::uint64_t> lag_of(const Partition& partition) const;
   void throw_losses() const;
   void note_commit(Time t);
-  void commit(const std::map<KafkaPartition, std::int64_t>& ends) noexcept;
+  void commit_last() noexcept;
 
   KafkaSource source_;
   const std::string name_;
@@ -223,15 +224,15 @@ class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
   std::map<std::string, rd_kafka_topic_t*> topics_;
   std::set<std::string> known_topics_;  // whose partitions were once looked at, or that were not there
   bool looked_ = false;
+  bool is_fresh_ = false;  // no checkpoint knows any partition; fixed at the start
   std::string last_complaint_;
 
   // The driving thread's own.
   std::vector<KafkaSlice> cut_;
   std::vector<KafkaOffsetRange> cut_ranges_;
-  std::deque<std::pair<Time, std::map<KafkaPartition, std::int64_t>>>
-      ends_;                       // of batches, to be committed to the group
-  std::size_t first_to_take_ = 0;  // whose turn it is when a cut is small
-  bool is_durable_ = false;        // a checkpoint says when batches are done
+  std::deque<std::pair<Time, std::map<KafkaPartition, std::int64_t>>> ends_;  // of batches that are not done
+  std::map<KafkaPartition, std::int64_t> done_;                               // up to where the group has been told
+  std::size_t first_to_take_ = 0;                                             // whose turn it is when a cut is small
 
   mutable std::mutex mutex_;         // guards what follows; no callback of librdkafka's takes it
   std::condition_variable changed_;  // something has come, for replay

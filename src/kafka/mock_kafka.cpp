@@ -33,6 +33,15 @@ detail::KafkaConf producer_conf() {
   return conf;
 }
 
+// Has the client ask who leads the topic; it would find out by itself, by a timer of a second.
+void learn_leaders(rd_kafka_t* client, const std::string& topic) {
+  rd_kafka_topic_t* const handle = rd_kafka_topic_new(client, topic.c_str(), nullptr);
+  const struct rd_kafka_metadata* known = nullptr;
+  if (rd_kafka_metadata(client, 0, handle, &known, 5000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    rd_kafka_metadata_destroy(known);
+  rd_kafka_topic_destroy(handle);
+}
+
 std::optional<std::string> bytes_of(const void* data, std::size_t size) {
   if (data == nullptr) return std::nullopt;
   return std::string(static_cast<const char*>(data), size);
@@ -75,6 +84,7 @@ void MockKafka::create_topic(const std::string& name, int partitions) {
 
 void MockKafka::produce(const std::string& topic, std::int32_t partition, const std::vector<MockRecord>& records) {
   rd_kafka_t* const producer = impl_->producer(brokers_);
+  learn_leaders(producer, topic);
   Deliveries deliveries;
   for (const MockRecord& record : records) {
     rd_kafka_headers_t* headers = nullptr;
@@ -113,6 +123,7 @@ void MockKafka::produce(const std::string& topic, std::int32_t partition, const 
 }
 
 std::pair<std::int64_t, std::int64_t> MockKafka::offsets(const std::string& topic, std::int32_t partition) {
+  learn_leaders(impl_->producer(brokers_), topic);
   std::pair<std::int64_t, std::int64_t> range;
   expect_good(rd_kafka_query_watermark_offsets(impl_->producer(brokers_), topic.c_str(), partition, &range.first,
                                                &range.second, patience_ms),
@@ -129,6 +140,7 @@ std::vector<MockRecord> MockKafka::read(const std::string& topic, std::int32_t p
   conf.set("fetch.wait.max.ms", "5");
   const detail::KafkaClient reader{RD_KAFKA_CONSUMER, std::move(conf), nullptr, nullptr};
   rd_kafka_poll_set_consumer(reader.get());
+  learn_leaders(reader.get(), topic);
   const detail::KafkaList list = detail::make_kafka_list(1);
   rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition)->offset = offsets(topic, partition).first;
   expect_good(rd_kafka_assign(reader.get(), list.get()), "assign " + topic);
@@ -158,6 +170,21 @@ std::vector<MockRecord> MockKafka::read(const std::string& topic, std::int32_t p
   return records;
 }
 
+std::optional<std::int64_t> MockKafka::committed(const std::string& group, const std::string& topic,
+                                                 std::int32_t partition) {
+  detail::KafkaConf conf{"the reader of the mock cluster"};
+  conf.set("bootstrap.servers", brokers_);
+  conf.set("group.id", group);
+  const detail::KafkaClient reader{RD_KAFKA_CONSUMER, std::move(conf), nullptr, nullptr};
+  const detail::KafkaList list = detail::make_kafka_list(1);
+  rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition);
+  const rd_kafka_resp_err_t error = rd_kafka_committed(reader.get(), list.get(), patience_ms);
+  expect_good(error != RD_KAFKA_RESP_ERR_NO_ERROR ? error : list->elems[0].err,
+              "tell what " + group + " has committed");
+  const std::int64_t next = list->elems[0].offset;
+  return next < 0 ? std::nullopt : std::optional{next};
+}
+
 void MockKafka::set_down(std::optional<int> broker) {
   expect_good(rd_kafka_mock_broker_set_down(impl_->cluster(), broker.value_or(-1)), "set a broker down");
 }
@@ -175,6 +202,9 @@ void MockKafka::fail_requests(std::int16_t api_key, std::span<const int> errors,
     expect_good(rd_kafka_mock_broker_push_request_error_rtts(impl_->cluster(), broker, api_key, 1,
                                                              static_cast<rd_kafka_resp_err_t>(error), 0),
                 "fail requests");
+}
+void MockKafka::fail_topic(const std::string& topic, int error) {
+  rd_kafka_mock_topic_set_error(impl_->cluster(), topic.c_str(), static_cast<rd_kafka_resp_err_t>(error));
 }
 std::size_t MockKafka::failures_left(std::int16_t api_key, int broker) const {
   std::size_t left = 0;

@@ -2,7 +2,9 @@
 // time, so a test waits for what it needs to be there, up to a deadline that only a broken test reaches; then it moves the clock.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -77,6 +79,7 @@ class Life final : public StreamingListener {
       const auto records = detail::make_kafka_stream(*fresh, input);
       records.foreach_batch([this](const Batch<KafkaRecord>& batch, Time t) {
         ranges[t] = offset_ranges(batch);
+        on_batch(ranges[t]);
         taken[t] = batch.collect();
         if (disk_) killed = disk_->copy(7);
       });
@@ -117,6 +120,34 @@ class Life final : public StreamingListener {
     return all;
   }
   [[nodiscard]] std::vector<OwnedKafkaRecord> last() const { return taken.rbegin()->second; }
+  /// Passes whenever something waits, until so many records have been in batches.
+  [[nodiscard]] bool pass_until(std::size_t records) const {
+    std::size_t all = 0;
+    for (const auto& [_, some] : taken) all += some.size();
+    return await([&] {
+      if (input->buffered_records() != 0) {
+        pass();
+        all += taken.rbegin()->second.size();
+      }
+      return all >= records;
+    });
+  }
+  /// Whether the listener hears, sooner or later, of an error with these words.
+  [[nodiscard]] bool is_told(const std::string& words) const {
+    if (!await([&] { return has_said(words); })) return false;  // what is told is logged at once
+    pass();
+    return std::any_of(errors.begin(), errors.end(),
+                       [&](const std::string& error) { return error.find(words) != std::string::npos; });
+  }
+  /// The error with which the context ended, or that a batch left behind.
+  [[nodiscard]] std::string failure() const {
+    try {
+      static_cast<void>(ssc->await_termination_or_timeout(Duration::zero()));
+    } catch (const Error& error) {
+      return error.code() + ": " + error.what();
+    }
+    return "none";
+  }
   [[nodiscard]] bool has_said(const std::string& words) const {
     const std::scoped_lock lock{mutex_};
     return log_.find(words) != std::string::npos;
@@ -125,9 +156,12 @@ class Life final : public StreamingListener {
     const std::scoped_lock lock{mutex_};
     return log_;
   }
-  void on_batch_completed(const BatchInfo& batch) override { infos.push_back(batch.inputs.at(0)); }
+  void on_batch_completed(const BatchInfo& batch) override {
+    if (!batch.inputs.empty()) infos.push_back(batch.inputs[0]);
+  }
   void on_receiver_error(const ReceiverInfo& error) override { errors.push_back(error.message); }
 
+  std::function<void(const std::vector<KafkaOffsetRange>&)> on_batch = [](const auto&) {};
   std::shared_ptr<ManualClock> clock;
   std::shared_ptr<detail::KafkaInput> input;
   std::map<Time, std::vector<KafkaOffsetRange>> ranges;

@@ -49,6 +49,9 @@ class TIDEMILL_API MockKafka {
   [[nodiscard]] std::vector<MockRecord> read(const std::string& topic, std::int32_t partition);
   /// The offsets of the first record that is there, and of the next one to come.
   [[nodiscard]] std::pair<std::int64_t, std::int64_t> offsets(const std::string& topic, std::int32_t partition);
+  /// What a consumer group has committed: the offset of the record that it would read next; absent: nothing.
+  [[nodiscard]] std::optional<std::int64_t> committed(const std::string& group, const std::string& topic,
+                                                      std::int32_t partition);
 
   /// Brokers are numbered from 1; absent: all.
   void set_down(std::optional<int> broker = std::nullopt);
@@ -58,7 +61,9 @@ class TIDEMILL_API MockKafka {
   /// The next requests of a kind to a broker (Kafka's number: 0 produce, 1 fetch, 2 list offsets, 3 metadata, …) are answered by
   /// these errors (Kafka's or librdkafka's numbers), one each.
   void fail_requests(std::int16_t api_key, std::span<const int> errors, int broker = 1);
-  /// How many of those are left.
+  /// From now on whoever asks for the topic is answered by this error, such as 3, that there is none; 0: as before.
+  void fail_topic(const std::string& topic, int error);
+  /// How many of the failures of `fail_requests` are left.
   [[nodiscard]] std::size_t failures_left(std::int16_t api_key, int broker = 1) const;
 
  private:
