@@ -35,6 +35,8 @@ TARGETS = [
     ("checkpoint", r"batches/.*/pace_ms:100", "stall_beyond_ms", "<=", 5, "longest stall of such a batch beyond a bare `fdatasync`, ms"),
     ("checkpoint", r"recovery/", "vs_read", "<=", 2, "recovery, over reading the same bytes"),
     ("socket", r"", "vs_hand", ">=", 0.5, "lines from a socket, against `recv` and `memchr`"),
+    ("kafka", r"consume", "vs_bare", ">=", 0.8, "records of Kafka filtered and counted, with a checkpoint, against a bare consumer"),
+    ("kafka", r"produce/at_least_once", "vs_bare", ">=", 0.8, "records written to Kafka, against a bare producer"),
     ("idle", r"", "kib_per_context", "<=", 1024, "memory of an idle context, KiB"),
     ("idle", r"", "busiest_thread_percent", "<=", 1, "busiest thread of 100 idle contexts, % of a core"),
 ]
@@ -89,6 +91,19 @@ SECTIONS = {
             ("bare_latency_p99_us", "p99"),
             ("lost_ticks", "ticks lost"),
             ("vs_hand", "vs_hand"),
+        ],
+    ),
+    "kafka": (
+        "Kafka",
+        "Records of 100 bytes in 4 partitions of a broker on the same machine; nanoseconds a record. `consume` filters and counts, with "
+        "offsets and counts in a checkpoint; `produce` writes batches of 100 000, a transaction each with `exactly_once`. Beside it bare "
+        "loops over librdkafka with the same settings. `vs_at_least_once` is what the transactions cost.",
+        [
+            ("ns_per_record", "Tidemill, ns"),
+            ("bare_ns_per_record", "bare, ns"),
+            ("vs_bare", "vs_bare"),
+            ("at_least_once_ns_per_record", "at least once, ns"),
+            ("vs_at_least_once", "vs_at_least_once"),
         ],
     ),
     "window": (

@@ -33,6 +33,23 @@ for name in "${names[@]}"; do
   fi
 done
 
+# The benchmark of Kafka needs a broker, unless one is named or the sizes are tiny.
+if [[ " ${names[*]} " == *" kafka "* && $smoke == no && -z ${TIDEMILL_BENCH_KAFKA_BROKERS:-} ]]; then
+  status=0
+  bash tests/integration/broker.sh fetch || status=$?
+  if ((status == 0)); then
+    broker=$(mktemp -d -p .)
+    trap 'bash tests/integration/broker.sh kill "$broker" && rm -rf "$broker"' EXIT
+    TIDEMILL_BENCH_KAFKA_BROKERS=127.0.0.1:$(bash tests/integration/broker.sh start "$broker")
+    export TIDEMILL_BENCH_KAFKA_BROKERS
+  elif ((status == 77)); then
+    echo "== kafka is left out, since there is no broker" >&2
+    names=($(printf '%s\n' "${names[@]}" | grep -vx kafka))
+  else
+    exit "$status"
+  fi
+fi
+
 echo "== building ${names[*]}"
 cmake --preset release >/dev/null
 cmake --build --preset release --target "${names[@]/#/bench_}"
