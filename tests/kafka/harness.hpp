@@ -25,8 +25,8 @@ using testing::MockRecord;
 using testing::SimFs;
 
 template <class Condition>
-[[nodiscard]] bool await(const Condition& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + 60s;
+[[nodiscard]] bool await(const Condition& condition, std::chrono::seconds at_most = 60s) {
+  const auto deadline = std::chrono::steady_clock::now() + at_most;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::yield();
