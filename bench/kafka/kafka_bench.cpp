@@ -1,5 +1,6 @@
 // Kafka, read and written, beside bare loops over librdkafka with the same settings. The brokers are
-// TIDEMILL_BENCH_KAFKA_BROKERS; bench/run.sh starts one when that is not set. TIDEMILL_BENCH_KAFKA_RECORDS=N records of 100 bytes, 5 000 000.
+// TIDEMILL_BENCH_KAFKA_BROKERS; bench/run.sh starts one when that is not set.
+// TIDEMILL_BENCH_KAFKA_RECORDS=N records of 100 bytes, 5 000 000.
 //   consume                  4 partitions: filter, count by a byte of the value; offsets and counts in a checkpoint
 //   produce/at_least_once    batches of 100 000 records
 //   produce/exactly_once     the same, a transaction a batch

@@ -1,6 +1,6 @@
 // Feeds damaged bytes to what decodes the files of a Kafka stream: the ranges of a plan, and where the partitions of a group
-// began. Each is a value that can be, and is encoded to the same again, or a StateError. The first byte chooses which; with the third
-// choice the checksum is made to hold.
+// began. Each is a value that can be, and is encoded to the same again, or a StateError. The first byte chooses which; with the
+// third choice the checksum is made to hold.
 // With libFuzzer: clang++ -fsanitize=fuzzer,address,undefined -DTIDEMILL_LIBFUZZER …; without it, main() below runs a
 // number of seeded random inputs (first argument, 20000 if there is none), so that the same file is a test.
 #include <cstddef>
