@@ -25,7 +25,9 @@ using Pair = std::pair<std::string, std::string>;
 constexpr std::int16_t produce = 0;
 constexpr std::int16_t init_producer_id = 22;
 constexpr std::int16_t add_partitions = 24;
+constexpr std::int16_t add_offsets = 25;
 constexpr std::int16_t end_transaction = 26;
+constexpr std::int16_t commit_offsets = 28;
 
 std::vector<std::string> values(MockKafka& kafka, const std::string& topic, std::int32_t partition = 0) {
   std::vector<std::string> all;
@@ -179,56 +181,103 @@ TEST(KafkaSink, IsRefusedByACheckpointWhoseMarkItHasLost) {
   }
 }
 
-class KafkaErrors : public ::testing::TestWithParam<int> {};
+// An error in the answer to a request of the second batch.
+struct Injected {
+  std::int16_t request;
+  int error;
+  friend std::ostream& operator<<(std::ostream& to, const Injected& one) {
+    return to << "request " << one.request << ": " << rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(one.error));
+  }
+};
+class KafkaErrors : public ::testing::TestWithParam<Injected> {
+ protected:
+  void inject(int times = 1) {
+    EXPECT_EQ(program.step({"a"}), "");
+    program.kafka.fail_requests(GetParam().request,
+                                std::vector<int>(static_cast<std::size_t>(times), GetParam().error));
+  }
+  void expect_that_all_was_injected() { EXPECT_EQ(program.kafka.failures_left(GetParam().request), 0U); }
+  Program program{{.brokers = {}, .topic = {}}, {.failed_batch = FailedBatch::carry_on}};
+};
 
-// Those after which the same request may be sent again.
-TEST_P(KafkaErrors, OfTheCoordinatorThatPassAreNoticedByNobody) {
-  Program program;
-  const std::vector<int> errors(2, GetParam());
-  program.kafka.fail_requests(init_producer_id, errors);
-  program.kafka.fail_requests(add_partitions, errors);
-  program.kafka.fail_requests(end_transaction, errors);
-  EXPECT_EQ(program.step({"a"}), "");
-  EXPECT_EQ(program.step({"b"}), "");
-  EXPECT_EQ(program.kafka.failures_left(end_transaction), 0U);
-  EXPECT_THAT(values(program.kafka, "out"), ElementsAre("a", "b"));
-}
-INSTANTIATE_TEST_SUITE_P(, KafkaErrors,
-                         ::testing::Values(RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
-                                           RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
-                                           RD_KAFKA_RESP_ERR_NOT_COORDINATOR));
-
-TEST(KafkaSink, TriesTheWholeBatchAgainAfterAnErrorThatAbortsTheTransaction) {
-  Program program;
-  EXPECT_EQ(program.step({"a"}), "");
-  const std::vector<int> errors(1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
-  program.kafka.fail_requests(add_partitions, errors);
-  EXPECT_EQ(program.step({"b", "c"}), "");
-  EXPECT_TRUE(program.log.says("warning: ", "the batch is tried again"));
-  EXPECT_THAT(values(program.kafka, "out"), ElementsAre("a", "b", "c"));
-}
-
-TEST(KafkaSink, TriesOnceWithAFreshProducerAfterAnErrorForGood) {
-  Program program;
-  EXPECT_EQ(program.step({"a"}), "");
-  const std::vector<int> errors(1, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-  program.kafka.fail_requests(add_partitions, errors);
+using ErrorsThatPass = KafkaErrors;
+TEST_P(ErrorsThatPass, AreNoticedByNobody) {  // the same request is sent again
+  inject(2);
   EXPECT_EQ(program.step({"b"}), "");
   EXPECT_EQ(program.step({"c"}), "");
+  expect_that_all_was_injected();
+  EXPECT_FALSE(program.log.says("warning: ", "the batch is tried again"));
   EXPECT_THAT(values(program.kafka, "out"), ElementsAre("a", "b", "c"));
 }
+INSTANTIATE_TEST_SUITE_P(, ErrorsThatPass,
+                         ::testing::Values(Injected{add_partitions, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE},
+                                           Injected{add_partitions, RD_KAFKA_RESP_ERR_NOT_COORDINATOR},
+                                           Injected{add_partitions, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS},
+                                           Injected{add_offsets, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS},
+                                           Injected{commit_offsets, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS},
+                                           Injected{commit_offsets, RD_KAFKA_RESP_ERR_NOT_COORDINATOR},
+                                           Injected{end_transaction, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE},
+                                           Injected{end_transaction, RD_KAFKA_RESP_ERR_NOT_COORDINATOR},
+                                           Injected{end_transaction, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS},
+                                           Injected{produce, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION},
+                                           Injected{produce, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS}));
 
-TEST(KafkaSink, StopsTheContextWhenItWasFenced) {
-  for (const int code : {RD_KAFKA_RESP_ERR_PRODUCER_FENCED, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH}) {
-    Program program{{.brokers = {}, .topic = {}}, {.failed_batch = FailedBatch::carry_on}};
-    EXPECT_EQ(program.step({"a"}), "");
-    const std::vector<int> errors(1, code);
-    program.kafka.fail_requests(end_transaction, errors);
-    EXPECT_THAT(program.step({"b"}), HasSubstr("another writer has taken over"));
-    static_cast<void>(program.ssc->step());
-    EXPECT_EQ(program.ssc->state(), StreamingState::stopped);
-  }
+TEST(KafkaSink, WaitsForACoordinatorThatIsNotReadyAtTheStart) {
+  Program program;
+  MockKafka& kafka = program.kafka;
+  program.ssc->stop();
+  kafka.fail_requests(init_producer_id, std::vector<int>(2, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS));
+  program.start({.brokers = kafka.brokers(), .topic = "out"});
+  EXPECT_EQ(program.step({"a"}), "");
+  EXPECT_EQ(kafka.failures_left(init_producer_id), 0U);
 }
+
+using ErrorsThatAbort = KafkaErrors;
+TEST_P(ErrorsThatAbort, HaveTheWholeBatchTriedAgain) {  // the transaction is rolled back first [F43]
+  inject();
+  EXPECT_EQ(program.step({"b", "c"}), "");
+  expect_that_all_was_injected();
+  EXPECT_TRUE(program.log.says("warning: ", "the batch is tried again"));
+  EXPECT_EQ(program.step({"d"}), "");
+  // The mock shows what was rolled back, where it had been produced already.
+  const auto all = values(program.kafka, "out");
+  EXPECT_THAT(std::vector(all.end() - 3, all.end()), ElementsAre("b", "c", "d"));
+}
+INSTANTIATE_TEST_SUITE_P(, ErrorsThatAbort,
+                         ::testing::Values(Injected{add_partitions, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED},
+                                           Injected{commit_offsets, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION},
+                                           Injected{commit_offsets, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID}));
+
+using ErrorsForGood = KafkaErrors;
+TEST_P(ErrorsForGood, AreTriedOnceWithAFreshProducer) {  // [F44]
+  inject();
+  EXPECT_EQ(program.step({"b"}), "");
+  expect_that_all_was_injected();
+  EXPECT_EQ(program.step({"c"}), "");
+  const auto all = values(program.kafka, "out");
+  EXPECT_THAT(std::vector(all.end() - 2, all.end()), ElementsAre("b", "c"));
+}
+INSTANTIATE_TEST_SUITE_P(, ErrorsForGood,
+                         ::testing::Values(Injected{add_partitions,
+                                                    RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED},
+                                           Injected{end_transaction, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE},
+                                           Injected{produce, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER}));
+
+using ErrorsOfAnotherWriter = KafkaErrors;
+TEST_P(ErrorsOfAnotherWriter, StopTheContextWithoutAnotherAttempt) {  // whatever its options are [F42]
+  inject();
+  EXPECT_THAT(program.step({"b"}), HasSubstr("another writer has taken over"));
+  expect_that_all_was_injected();
+  static_cast<void>(program.ssc->step());
+  EXPECT_EQ(program.ssc->state(), StreamingState::stopped);
+}
+INSTANTIATE_TEST_SUITE_P(, ErrorsOfAnotherWriter,
+                         ::testing::Values(Injected{add_partitions, RD_KAFKA_RESP_ERR_PRODUCER_FENCED},
+                                           Injected{add_offsets, RD_KAFKA_RESP_ERR_PRODUCER_FENCED},
+                                           Injected{commit_offsets, RD_KAFKA_RESP_ERR_PRODUCER_FENCED},
+                                           Injected{end_transaction, RD_KAFKA_RESP_ERR_PRODUCER_FENCED},
+                                           Injected{add_partitions, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH},
+                                           Injected{end_transaction, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH}));
 
 TEST(KafkaSink, NamesTheSettingWhenABatchOutlastsItsTransaction) {
   Program program{{.brokers = {}, .topic = {}, .transaction_timeout = 1s, .stall_timeout = 1s}};
