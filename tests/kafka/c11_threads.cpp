@@ -36,10 +36,8 @@ extern "C" {
 // What librdkafka makes, frees and copies was handed over by atomic counters and locks of its own, which the sanitizer does not
 // see either.
 __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
-  return "called_from_lib:librdkafka.so
-         "
-         "race:mtx_init
-      race : mtx_lock race : mtx_destroy race : cnd_init race : cnd_destroy ";
+  return "called_from_lib:librdkafka.so\n"
+         "race:mtx_init\nrace:mtx_lock\nrace:mtx_destroy\nrace:cnd_init\nrace:cnd_destroy\n";
 }
 
 __attribute__((visibility("default"))) int thrd_create(thrd_t* thread, thrd_start_t function, void* argument) {
