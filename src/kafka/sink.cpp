@@ -162,7 +162,8 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
 
   void commit(const SinkCommit& commit) {
     if (!is_transactional()) return flush();
-    const bool has_offsets = !options_.offsets_group.empty() && !commit.positions.empty();
+    const bool has_offsets = !options_.offsets_group.empty() &&
+                             !std::equal(commit.positions.begin(), commit.positions.end(), told_.begin(), told_.end());
     if (!wrote_ && !has_offsets) {
       // Nothing has been sent for this transaction, so no broker knows of it.
       return roll_back();
@@ -199,18 +200,24 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
       fail("the transaction was not committed: " + why, false);
     }
     committed_ = commit.batch_time;
+    if (has_offsets) told_.assign(commit.positions.begin(), commit.positions.end());
   }
 
   void roll_back() noexcept {
     if (!client_ || !is_transactional()) return;
     constexpr int millis = 5000;  // -1 would wait for brokers for ever
     const KafkaError error{rd_kafka_abort_transaction(producer(), is_late() ? 1 : millis)};
-    if (error) let_go();  // the next one settles it
+    // What was refused for good has left a gap in the numbers of this producer, by which its next batch would fail too.
+    if (error || has_failures()) let_go();
   }
 
   void close() noexcept { let_go(); }
 
  private:
+  [[nodiscard]] bool has_failures() noexcept {
+    const std::scoped_lock lock{mutex_};
+    return failures_ != 0;
+  }
   [[nodiscard]] bool is_transactional() const noexcept { return delivery_ == KafkaDelivery::exactly_once; }
 
   [[nodiscard]] detail::KafkaConf conf() const {
@@ -445,7 +452,8 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
   std::unique_ptr<detail::KafkaClient> client_;  // null: see let_go
   Topic topic_;                                  // of the producer, and goes before it
   std::optional<Time> committed_;
-  std::optional<Time> batch_;  // the last that was begun
+  std::vector<InputPosition> told_;  // by the last transaction, to offsets_group
+  std::optional<Time> batch_;        // the last that was begun
   SteadyClock::time_point began_;
   std::atomic<bool> wrote_ = false;
   std::atomic<std::uint32_t> reports_due_ = 0;  // records since deliveries were last asked for, and before

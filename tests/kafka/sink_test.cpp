@@ -168,6 +168,20 @@ TEST(KafkaSink, CommitsATransactionABatchWithACheckpointAndNoneWithoutRecords) {
   EXPECT_THAT(values(program.kafka, "out"), ElementsAre("a", "b", "c"));
 }
 
+// That the group has the offsets then is seen on a real broker (tests/integration.sh): the mock forgets those of transactions.
+TEST(KafkaSink, TellsAGroupOfOffsetsOnceAndNotInEveryBatchWithoutRecords) {
+  Program program{{.brokers = {}, .topic = {}, .offsets_group = "watched"}};
+  program.kafka.create_topic("tape", 1);
+  EXPECT_EQ(program.step({"a"}), "");
+  EXPECT_EQ(program.step({}), "");
+  program.kafka.fail_requests(commit_offsets, std::vector<int>(1, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS));
+  EXPECT_EQ(program.step({}), "");
+  EXPECT_EQ(program.kafka.failures_left(commit_offsets), 1U) << "nothing new to tell";
+  EXPECT_EQ(program.step({"b"}), "");
+  EXPECT_EQ(program.kafka.failures_left(commit_offsets), 0U);
+  EXPECT_THAT(values(program.kafka, "out"), ElementsAre("a", "b"));
+}
+
 TEST(KafkaSink, IsRefusedByACheckpointWhoseMarkItHasLost) {
   Program program;
   EXPECT_EQ(program.step({"a"}), "");
@@ -245,6 +259,7 @@ TEST_P(ErrorsThatAbort, HaveTheWholeBatchTriedAgain) {  // the transaction is ro
 }
 INSTANTIATE_TEST_SUITE_P(, ErrorsThatAbort,
                          ::testing::Values(Injected{add_partitions, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED},
+                                           Injected{produce, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE},
                                            Injected{commit_offsets, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION},
                                            Injected{commit_offsets, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID}));
 

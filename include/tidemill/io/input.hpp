@@ -42,6 +42,7 @@ struct InputPosition {
   std::string source;           ///< what has the partitions: a topic
   std::uint32_t partition = 0;  ///< of it
   std::uint64_t next = 0;       ///< the record that is read next
+  friend bool operator==(const InputPosition&, const InputPosition&) = default;
 };
 
 namespace detail {
