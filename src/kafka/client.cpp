@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -34,6 +35,23 @@ void KafkaConf::set_all(const KafkaSettings& settings, std::span<const RefusedSe
   }
 }
 
+void KafkaConf::expect_oauth() const {
+  const auto expect = [this](const char* name, std::string_view words, const char* wanted) {
+    std::array<char, 512> value{};
+    std::size_t size = value.size();
+    rd_kafka_conf_get(conf_.get(), name, value.data(), &size);
+    const std::string_view given = value.data();
+    const bool is_there = std::search(given.begin(), given.end(), words.begin(), words.end(), [](char a, char b) {
+                            return std::tolower(static_cast<unsigned char>(a)) == b;
+                          }) != given.end();
+    if (!is_there)
+      throw ConfigError(owner_ + ": token_source would never be called, since the setting \"" + name + "\" is \"" +
+                        value.data() + "\"; set it to \"" + wanted + "\", or leave token_source out");
+  };
+  expect("sasl.mechanisms", "oauthbearer", "OAUTHBEARER");
+  expect("security.protocol", "sasl", "sasl_ssl");
+}
+
 KafkaClient::KafkaClient(rd_kafka_type_t type, KafkaConf conf, KafkaTokenSource token_source, KafkaObserver* observer)
     : token_source_{std::move(token_source)}, observer_{observer} {
   rd_kafka_conf_set_opaque(conf.get(), this);
@@ -45,11 +63,21 @@ KafkaClient::KafkaClient(rd_kafka_type_t type, KafkaConf conf, KafkaTokenSource 
     rd_kafka_conf_set_offset_commit_cb(conf.get(), &on_commit);
     rd_kafka_conf_set_rebalance_cb(conf.get(), &on_rebalance);
   }
-  if (token_source_) rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf.get(), &on_token);
+  if (token_source_) {
+    rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf.get(), &on_token);
+    rd_kafka_conf_enable_sasl_queue(conf.get(), 1);
+  }
   std::array<char, 512> why{};
   client_ = rd_kafka_new(type, conf.get(), why.data(), why.size());
   if (client_ == nullptr) throw ConfigError(conf.owner() + ": " + why.data());
   static_cast<void>(conf.release());  // it belongs to the client now
+  if (!token_source_) return;
+  if (rd_kafka_error_t* const error = rd_kafka_sasl_background_callbacks_enable(client_)) {
+    const std::string reason = rd_kafka_error_string(error);
+    rd_kafka_error_destroy(error);
+    rd_kafka_destroy(client_);
+    throw ConfigError(conf.owner() + ": no thread for token_source: " + reason);
+  }
 }
 
 KafkaClient::~KafkaClient() {

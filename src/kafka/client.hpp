@@ -33,6 +33,8 @@ class KafkaConf {
   void set(const std::string& name, const std::string& value);
   /// What the user gave.
   void set_all(const KafkaSettings& settings, std::span<const RefusedSetting> refused);
+  /// The settings are those that a token source is for; otherwise nobody would ever call it.
+  void expect_oauth() const;
   [[nodiscard]] rd_kafka_conf_t* get() const noexcept { return conf_.get(); }
   [[nodiscard]] rd_kafka_conf_t* release() noexcept { return conf_.release(); }
   [[nodiscard]] const std::string& owner() const noexcept { return owner_; }
@@ -67,7 +69,8 @@ class KafkaObserver {
   KafkaObserver& operator=(const KafkaObserver&) = delete;
 };
 
-/// A consumer or a producer. Its threads end with it.
+/// A consumer or a producer. Its threads end with it. Tokens are fetched by a thread of librdkafka's, since a call that waits for
+/// the first connection cannot serve callbacks.
 /// Threads: all members any.
 class KafkaClient {
  public:

@@ -131,6 +131,7 @@ KafkaConf conf_of(const std::string& app_name, const KafkaGroupOptions& options)
   conf.set("topic.metadata.refresh.interval.ms", std::to_string(std::clamp<std::int64_t>(look, 10, 3600000)));
   conf.set_all(source.settings, detail::refused_source_settings());
   conf.set_all(options.membership, refused_membership);
+  if (source.token_source) conf.expect_oauth();
   conf.set("bootstrap.servers", source.brokers);
   conf.set("group.id", source.group_id);
   conf.set("enable.auto.commit", "false");

@@ -123,6 +123,7 @@ KafkaConf conf_of(const std::string& app_name, const KafkaSource& source) {
   conf.set("fetch.wait.max.ms", "100");  // a partition that is resumed waits for the fetch under way
   conf.set("client.id", "tidemill-" + app_name);
   conf.set_all(source.settings, refused_settings);
+  if (source.token_source) conf.expect_oauth();
   conf.set("bootstrap.servers", source.brokers);
   conf.set("group.id", source.group_id.empty() ? "tidemill-" + app_name : source.group_id);
   conf.set("enable.auto.commit", "false");

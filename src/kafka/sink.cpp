@@ -60,6 +60,14 @@ using Topic = std::unique_ptr<rd_kafka_topic_t, Deleter<rd_kafka_topic_destroy>>
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, 1 << 30));
 }
 
+// The brokers' last word, which asking again does not change.
+[[nodiscard]] bool is_refusal(rd_kafka_resp_err_t code) noexcept {
+  return code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+         code == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION;
+}
+
+constexpr int patience_ms = 1000;  // with one answer; then the client is asked what is wrong
+constexpr int pause_ms = 100;      // after an answer that may be another one soon
 constexpr std::string_view mark_prefix = "tidemill batch ";
 
 }  // namespace
@@ -154,7 +162,8 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
         if (reports_due_.fetch_add(1, std::memory_order_relaxed) % 1024 == 0) rd_kafka_poll(producer(), 0);
         return;
       }
-      if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL) throw_batch_error(detail::describe(code), code);
+      if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+        throw_batch_error(to_topic(rd_kafka_topic_name(topic)) + detail::describe(code), code);
       check_in_time();
       rd_kafka_poll(producer(), 10);  // room comes when brokers acknowledge
     }
@@ -224,9 +233,17 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
     detail::KafkaConf conf{"the Kafka sink of topic " + options_.topic};
     conf.set("bootstrap.servers", options_.brokers);
     conf.set_all(options_.settings, refused);
+    if (options_.token_source) conf.expect_oauth();
     return conf;
   }
-  void on_error(const std::string& message) noexcept override { on_log(LogLevel::warning, message); }
+  void on_error(const std::string& message) noexcept override {
+    on_log(LogLevel::warning, message);
+    try {
+      const std::scoped_lock lock{mutex_};
+      last_said_ = message;
+    } catch (...) {  // no memory for it; it is in the log
+    }
+  }
   void on_log(LogLevel level, const std::string& line) noexcept override {
     try {
       log(std::min(level, LogLevel::warning), line);  // what matters fails a batch
@@ -252,10 +269,11 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
       check_mark();
     }
     let_go();
+    forget_what_was_said();
     detail::KafkaConf conf = this->conf();
     conf.set("enable.idempotence", "true");
     rd_kafka_conf_set_dr_msg_cb(conf.get(), [](rd_kafka_t*, const rd_kafka_message_t* message, void*) {
-      static_cast<Impl*>(message->_private)->delivered(message->err);
+      static_cast<Impl*>(message->_private)->delivered(*message);
     });
     const auto millis = [](Duration d) { return std::to_string(std::chrono::duration_cast<Millis>(d).count()); };
     if (is_transactional()) {
@@ -269,23 +287,51 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
         std::make_unique<detail::KafkaClient>(RD_KAFKA_PRODUCER, std::move(conf), options_.token_source, this);
     if (is_transactional()) {
       for (;;) {
-        KafkaError error{rd_kafka_init_transactions(client->get(), std::min(millis_left(deadline), 30'000))};
+        KafkaError error{rd_kafka_init_transactions(client->get(), std::min(millis_left(deadline), patience_ms))};
         if (!error) break;
+        rd_kafka_poll(client->get(), 0);  // which hears why
         if (rd_kafka_error_is_retriable(error.get()) && millis_left(deadline) > 0) continue;
         const bool fenced = is_fencing(rd_kafka_error_code(error.get()));
-        fail("the transactions of \"" + id_ + "\" could not be settled: " + rd_kafka_error_string(error.get()), fenced);
+        fail("the transactions of \"" + id_ + "\" could not be settled: " + rd_kafka_error_string(error.get()) +
+                 what_was_said(),
+             fenced);
       }
+    }
+    Topic topic{rd_kafka_topic_new(client->get(), options_.topic.c_str(), nullptr)};
+    if (!topic) fail("the topic \"" + options_.topic + "\" cannot be written to: " + last_error(), false);
+    look_at_topic(client->get(), topic.get(), deadline);
+    if (is_transactional()) {
       committed_ = read_mark("read_committed", deadline);
       check_mark();
     }
-    topic_.reset(rd_kafka_topic_new(client->get(), options_.topic.c_str(), nullptr));
-    if (!topic_) fail("the topic \"" + options_.topic + "\" cannot be written to: " + last_error(), false);
-    // Who leads its partitions; else the first records wait for a timer of the client's.
-    const struct rd_kafka_metadata* known = nullptr;
-    if (rd_kafka_metadata(client->get(), 0, topic_.get(), &known, std::min(millis_left(deadline), 5000)) ==
-        RD_KAFKA_RESP_ERR_NO_ERROR)
-      rd_kafka_metadata_destroy(known);
+    topic_ = std::move(topic);
     client_ = std::move(client);
+  }
+
+  // Who leads its partitions; else the first records wait for a timer of the client's. A topic that is not there would let every
+  // batch wait for half a minute, before it fails. One that brokers make when it is asked for takes them a moment.
+  void look_at_topic(rd_kafka_t* client, rd_kafka_topic_t* topic, SteadyClock::time_point deadline) {
+    const auto end = std::min(deadline, SteadyClock::now() + std::chrono::milliseconds{5 * patience_ms});
+    rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
+    do {
+      const struct rd_kafka_metadata* known = nullptr;
+      const bool is_known = rd_kafka_metadata(client, 0, topic, &known, std::min(millis_left(end), patience_ms)) ==
+                            RD_KAFKA_RESP_ERR_NO_ERROR;
+      code = is_known && known->topic_cnt == 1 ? known->topics[0].err : RD_KAFKA_RESP_ERR__TIMED_OUT;
+      if (is_known) rd_kafka_metadata_destroy(known);
+      if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+      if (is_refusal(code)) break;
+      rd_kafka_poll(client, pause_ms);
+    } while (millis_left(end) > 0);
+    // Brokers that do not answer are waited for elsewhere.
+    if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) fail_without_topic();
+    if (is_refusal(code))
+      fail("the topic \"" + options_.topic + "\" cannot be written to: " + detail::describe(code), false);
+  }
+  [[noreturn]] void fail_without_topic() const {
+    fail("the topic \"" + options_.topic +
+             "\" is not there, and the brokers do not make it; create it, or correct KafkaSink::topic",
+         false);
   }
 
   void check_mark() const {
@@ -306,16 +352,20 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
     rd_kafka_topic_partition_list_add(mark.get(), options_.topic.c_str(), 0);
     std::string why;
     do {
-      rd_kafka_resp_err_t code = rd_kafka_committed(reader.get(), mark.get(), std::min(millis_left(deadline), 10'000));
+      rd_kafka_resp_err_t code =
+          rd_kafka_committed(reader.get(), mark.get(), std::min(millis_left(deadline), 10 * patience_ms));
       if (code == RD_KAFKA_RESP_ERR_NO_ERROR) code = mark->elems[0].err;
       if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         const rd_kafka_topic_partition_t& one = mark->elems[0];
         if (one.offset < 0) return std::nullopt;
         return parse_mark({static_cast<const char*>(one.metadata), one.metadata_size});
       }
+      if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) fail_without_topic();
       why = detail::describe(code);
+      rd_kafka_poll(reader.get(), pause_ms);
+      if (is_refusal(code)) break;
     } while (millis_left(deadline) > 0);
-    fail("the last batch that \"" + id_ + "\" has committed could not be read: " + why, false);
+    fail("the last batch that \"" + id_ + "\" has committed could not be read: " + why + what_was_said(), false);
   }
 
   [[nodiscard]] Time parse_mark(std::string_view text) const {
@@ -330,6 +380,15 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
                         "\" has the metadata \"" + std::string{text} +
                         "\"; give the sink a transactional_id that nothing else uses",
                     Retry::is_useless, context());
+  }
+
+  void forget_what_was_said() {
+    const std::scoped_lock lock{mutex_};
+    last_said_.clear();
+  }
+  [[nodiscard]] std::string what_was_said() const {
+    const std::scoped_lock lock{mutex_};
+    return last_said_.empty() ? "" : "; the client says: " + last_said_;
   }
 
   static void set_metadata(rd_kafka_topic_partition_t& to, const std::string& text) {
@@ -368,12 +427,13 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
     if (failures_ != 0) fail(std::to_string(failures_) + " records were not delivered: " + first_failure_, false);
   }
 
-  void delivered(rd_kafka_resp_err_t code) noexcept {
+  void delivered(const rd_kafka_message_t& message) noexcept {
+    const rd_kafka_resp_err_t code = message.err;
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
     if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT) return;  // by an abort
     try {
       const std::scoped_lock lock{mutex_};
-      if (++failures_ == 1) first_failure_ = detail::describe(code);
+      if (++failures_ == 1) first_failure_ = to_topic(rd_kafka_topic_name(message.rkt)) + detail::describe(code);
     } catch (...) {  // the number is there
     }
   }
@@ -439,6 +499,7 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
             .partition = {},
             .offset = {}};
   }
+  [[nodiscard]] static std::string to_topic(const char* name) { return "to the topic \"" + std::string{name} + "\": "; }
   [[nodiscard]] static std::string last_error() { return detail::describe(rd_kafka_last_error()); }
   void log(LogLevel level, const std::string& line) const {
     if (runtime_) runtime_->log(level, op_ + ": " + line);
@@ -462,6 +523,7 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
   std::map<std::string, Topic, std::less<>> topics_;
   std::size_t failures_ = 0;
   std::string first_failure_;
+  std::string last_said_;  // by the client, since it was made
 };
 
 KafkaWriter::KafkaWriter(KafkaSink options) : impl_{std::make_unique<Impl>(std::move(options))} {}

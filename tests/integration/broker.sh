@@ -4,7 +4,8 @@
 #     broker.sh fetch                          the jars, by Maven and its settings; nothing to do when they are there
 #     broker.sh start <folder> [proxied port]  starts it with its data in <folder>, and waits until it answers; prints its port.
 #                                              It is reached through the proxied port too, if something there leads to
-#                                              port + 1
+#                                              port + 1. At port + 3 it asks for tokens, which nobody has to sign; a
+#                                              connection ends with its token
 #     broker.sh kill|stop <folder>             at once, or in good order
 #
 # A second start in the same folder goes on with the same data and port. TIDEMILL_KAFKA_JARS names the folder of the jars.
@@ -32,13 +33,14 @@ fetch() {
   touch "$jars/complete"
 }
 
-free_port() {  # of which the next is free too
+free_port() {  # of which the next three are free too
   local port
   while :; do
     port=$((20000 + RANDOM % 20000))
     (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null && continue
     (exec 3<> "/dev/tcp/127.0.0.1/$((port + 1))") 2> /dev/null && continue
     (exec 3<> "/dev/tcp/127.0.0.1/$((port + 2))") 2> /dev/null && continue
+    (exec 3<> "/dev/tcp/127.0.0.1/$((port + 3))") 2> /dev/null && continue
     echo "$port"
     return
   done
@@ -52,9 +54,12 @@ configure() {  # <folder> [proxied port]
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$((port + 2))
-listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$((port + 1)),CONTROLLER://127.0.0.1:$((port + 2))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$proxied
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$((port + 1)),CONTROLLER://127.0.0.1:$((port + 2)),TOKENS://127.0.0.1:$((port + 3))
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,PROXIED://127.0.0.1:$proxied,TOKENS://127.0.0.1:$((port + 3))
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,TOKENS:SASL_PLAINTEXT
+sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.tokens.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.tokens.oauthbearer.connections.max.reauth.ms=60000
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$1/data
@@ -115,5 +120,5 @@ case ${1:-} in
   start) fetch && start "${@:2}" ;;
   stop) end TERM "$2" ;;
   kill) end KILL "$2" ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
 esac

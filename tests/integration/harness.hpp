@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <librdkafka/rdkafka.h>
 #include <list>
 #include <map>
@@ -32,6 +33,11 @@ namespace tidemill_integration {
 
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
+
+inline bool expect(bool good, const std::string& what) {
+  if (!good) std::cout << "  FAILED: " << what << std::endl;
+  return good;
+}
 
 [[noreturn]] inline void fail(const std::string& what) { throw std::runtime_error{what}; }
 

@@ -329,6 +329,35 @@ TEST(KafkaSink, RefusesSettingsThatWouldBreakThePromiseByName) {
               HasSubstr("transaction_timeout"));
 }
 
+// On a real broker too: tests/integration.sh.
+TEST(KafkaSink, DoesNotOpenWithoutItsTopicAndNamesIt) {
+  MockKafka kafka;
+  kafka.fail_topic("out", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+  for (const auto delivery : {KafkaDelivery::at_least_once, KafkaDelivery::exactly_once}) {
+    KafkaWriter writer{{.brokers = kafka.brokers(), .topic = "out", .delivery = delivery}};
+    try {
+      writer.open({.name = "results", .id = "job", .has_checkpoint = true, .runtime = nullptr});
+      FAIL() << "there is no topic";
+    } catch (const SinkError& error) {  // long before stall_timeout, 5 minutes
+      EXPECT_THAT(error.what(), HasSubstr("results: the topic \"out\" is not there"));
+      EXPECT_THAT(error.what(), HasSubstr("create it, or correct KafkaSink::topic"));
+    }
+  }
+}
+
+TEST(KafkaSink, DoesNotAskAgainWhetherItMay) {
+  MockKafka kafka;
+  kafka.fail_topic("out", RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+  KafkaWriter writer{{.brokers = kafka.brokers(), .topic = "out"}};
+  try {
+    writer.open({.name = "results", .id = "job", .has_checkpoint = true, .runtime = nullptr});
+    FAIL() << "it may not";
+  } catch (const SinkError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("the topic \"out\" cannot be written to: "));
+    EXPECT_THAT(error.what(), HasSubstr("TOPIC_AUTHORIZATION_FAILED"));
+  }
+}
+
 TEST(KafkaSink, RefusesExactlyOnceWithoutACheckpoint) {
   MockKafka kafka;
   StreamTest<std::string> test;

@@ -368,7 +368,7 @@ TEST(KafkaSource, ATopicThatIsNotThereYetIsAwaitedWhileOthersAreRead) {
 }
 
 TEST(KafkaSource, AStartByATimeThatNoRecordHasIsWhatComesFromNowOn) {
-  MockKafka kafka;  // which finds no record by its time; tests/integration.sh would have to show that a broker does
+  MockKafka kafka;  // which finds no record by its time; a broker does in tests/integration.sh
   kafka.create_topic("words", 1);
   kafka.produce("words", 0, numbers(0, 3));
   KafkaSource source = source_of(kafka, {"words"});

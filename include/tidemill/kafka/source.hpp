@@ -48,7 +48,7 @@ struct KafkaStart {
   enum class At : std::uint8_t {
     latest,    ///< what comes from now on
     earliest,  ///< the first record that is there
-    time,      ///< the first record with this timestamp or a later one; else what comes from now on
+    time,      ///< the first record, or mark of a transaction, of this timestamp or later; else what comes from now on
     offsets,   ///< these offsets; a partition that is not named begins at its first record
   };
   At at = At::latest;
