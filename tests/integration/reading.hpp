@@ -1,5 +1,5 @@
-// What only a real broker can show of the source and the sink by themselves, within this process: transactions that were rolled back
-// or are open, the start by a time, topics that nobody makes, and tokens.
+// What only a real broker can show of the source and the sink by themselves, within this process: transactions that were rolled
+// back or are open, the start by a time, topics that nobody makes, and tokens.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// What becomes of a token source: its tokens arrive at the broker, newer ones when it is time, and what goes wrong is told. The mock
-// cluster does not authenticate, so the broker is an ear that hears the token. That a broker lets clients in by it is seen in
-// tests/integration.sh.
+// What becomes of a token source: its tokens arrive at the broker, newer ones when it is time, and what goes wrong is told. The
+// mock cluster does not authenticate, so the broker is an ear that hears the token. That a broker lets clients in by it is seen
+// in tests/integration.sh.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
