@@ -96,7 +96,7 @@ using Counts = std::vector<std::int64_t>;  // by bucket
 /// A folder of its own, removed at the end.
 class Folder {
  public:
-  Folder() : path_{filesystem::absolute("bench_kafka-" + std::to_string(getpid()))} {
+  Folder() : path_{filesystem::absolute("tidemill-bench-" + std::to_string(getpid()))} {
     filesystem::remove_all(path_);
     filesystem::create_directory(path_);
   }
