@@ -55,18 +55,30 @@ struct CommitStates {
   std::uint32_t left_;
 };
 
-// One change, its bytes in an arena. Order: key, then age.
-struct Change {
-  std::uint64_t prefix;  // of the key, so that most comparisons look no further
-  const char* bytes;     // key, then value
-  std::uint32_t key_size;
-  std::uint32_t value_size;
-  std::uint32_t age;
-  bool erased;
+// One change, as it lies in an arena: its sizes, then key and value.
+class Change {
+ public:
+  struct Sizes {
+    std::uint32_t key;
+    std::uint32_t value;
+    std::uint32_t erased;
+  };
+  explicit Change(const char* at) : at_{at} { std::memcpy(&sizes_, at, sizeof sizes_); }
 
-  [[nodiscard]] std::string_view key() const noexcept { return {bytes, key_size}; }
-  [[nodiscard]] std::string_view value() const noexcept { return {bytes + key_size, value_size}; }
+  [[nodiscard]] bool erased() const noexcept { return sizes_.erased != 0; }
+  [[nodiscard]] std::string_view key() const noexcept { return {at_ + sizeof sizes_, sizes_.key}; }
+  [[nodiscard]] std::string_view value() const noexcept { return {at_ + sizeof sizes_ + sizes_.key, sizes_.value}; }
+
+ private:
+  const char* at_;
+  Sizes sizes_;
 };
+// What is sorted in its place.
+struct Ranked {
+  std::uint64_t prefix;  // of the key, so that most comparisons look no further
+  const char* change;    // a later one lies behind an earlier one
+};
+constexpr std::size_t bytes_beside = sizeof(Change::Sizes) + sizeof(Ranked);
 
 std::uint64_t prefix_of(std::string_view key) {
   unsigned char bytes[8] = {};
@@ -80,16 +92,11 @@ std::uint64_t prefix_of(std::string_view key) {
   return prefix;
 }
 
-// How a key of this prefix stands to that of the change: less, equal or greater than 0.
-int compare(std::uint64_t prefix, std::string_view key, const Change& change) {
-  if (prefix != change.prefix) return prefix < change.prefix ? -1 : 1;
-  if (key.size() > sizeof prefix && change.key_size > sizeof prefix) return key.compare(change.key());
-  return key.size() < change.key_size ? -1 : key.size() > change.key_size;  // of equal prefixes, one begins the other
-}
-
-bool before(const Change& a, const Change& b) {
-  if (const int order = compare(a.prefix, a.key(), b); order != 0) return order < 0;
-  return a.age < b.age;
+// How two keys stand to each other: less, equal or greater than 0.
+int compare(std::uint64_t prefix, std::string_view key, std::uint64_t other_prefix, std::string_view other) {
+  if (prefix != other_prefix) return prefix < other_prefix ? -1 : 1;
+  if (key.size() > sizeof prefix && other.size() > sizeof prefix) return key.compare(other);
+  return key.size() < other.size() ? -1 : key.size() > other.size();  // of equal prefixes, one begins the other
 }
 
 // The entries of one state of a snapshot that are of some groups, in order.
@@ -133,22 +140,20 @@ class SnapshotCursor {
   bool valid_ = false;
 };
 
-// The changes of one state in the groups [first, end), the newest of each key, by group and key. Those of a group lie together.
+// The changes of one state in the groups [first, end). Those of a group lie together.
 class Changes {
  public:
   Changes(const FoldSource& source, const FoldIndex::State& state, unsigned first, unsigned end) {
     std::size_t count = 0;
     std::size_t size = 0;
     for (unsigned group = first; group < end; ++group) {
-      groups_[group].changes = groups_[group].end = count;
-      groups_[group].bytes = size;
+      groups_[group] = {count, count, size, size};
       count += state.groups[group].changes;
-      size += state.groups[group].bytes;
+      size += state.groups[group].bytes + state.groups[group].changes * sizeof(Change::Sizes);
     }
-    changes_ = std::make_unique_for_overwrite<Change[]>(count);
+    ranked_ = std::make_unique_for_overwrite<Ranked[]>(count);
     bytes_ = std::make_unique_for_overwrite<char[]>(size);
     RecordReader reader = source.log_reader();
-    std::uint32_t age = 0;
     for (std::uint64_t record = 0; reader.next(); ++record) {
       if (reader.type() != FrameType::commit || record < state.from) continue;
       CommitStates states{reader};
@@ -159,47 +164,59 @@ class Changes {
         }
         states.entries([&](const RecordReader::Entry& entry) {
           if (entry.group < first || entry.group >= end) return;
-          Group& group = groups_[entry.group];
-          const FoldIndex::Group& room = state.groups[entry.group];
-          if (group.end - group.changes == room.changes ||
-              entry.key.size() + entry.value.size() > room.bytes - group.used)
-            reader.fail("it has more changes than before");
-          char* const to = bytes_.get() + group.bytes + group.used;
-          std::copy(entry.key.begin(), entry.key.end(), to);
-          std::copy(entry.value.begin(), entry.value.end(), to + entry.key.size());
-          group.used += entry.key.size() + entry.value.size();
-          changes_[group.end++] = {prefix_of(entry.key),
-                                   to,
-                                   static_cast<std::uint32_t>(entry.key.size()),
-                                   static_cast<std::uint32_t>(entry.value.size()),
-                                   age++,
-                                   entry.erased};
+          if (!add(entry, state.groups[entry.group])) reader.fail("it has more changes than before");
         });
       }
     }
   }
 
-  // The changes of a group, of which only the last one of each key counts.
-  [[nodiscard]] std::span<const Change> group(unsigned group) {
-    const std::span<Change> all{changes_.get() + groups_[group].changes, changes_.get() + groups_[group].end};
-    std::sort(all.begin(), all.end(), before);
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      if (i + 1 < all.size() && compare(all[i].prefix, all[i].key(), all[i + 1]) == 0) continue;
-      all[kept++] = all[i];
+  // Calls `see(prefix, change)` for the newest change of each key of a group, in the order of keys.
+  template <class See>
+  void for_each_of(unsigned group, See see) {
+    const std::span<Ranked> ranked{ranked_.get() + groups_[group].first, ranked_.get() + groups_[group].end};
+    const auto order = [](const Ranked& a, const Ranked& b) {
+      if (a.prefix != b.prefix) return a.prefix < b.prefix ? -1 : 1;
+      return compare(a.prefix, Change{a.change}.key(), b.prefix, Change{b.change}.key());
+    };
+    std::sort(ranked.begin(), ranked.end(), [&](const Ranked& a, const Ranked& b) {
+      const int keys = order(a, b);
+      return keys != 0 ? keys < 0 : a.change < b.change;
+    });
+    for (std::size_t i = 0; i < ranked.size(); ++i) {
+      constexpr std::size_t ahead = 16;  // they lie anywhere
+      if (i + ahead < ranked.size()) __builtin_prefetch(ranked[i + ahead].change);
+      if (i + 1 < ranked.size() && order(ranked[i], ranked[i + 1]) == 0) continue;
+      see(ranked[i].prefix, Change{ranked[i].change});
     }
-    return all.first(kept);
   }
 
  private:
   struct Group {
-    std::size_t changes = 0;  // where they begin, and end
+    std::size_t first = 0;  // change, and the one behind the last
     std::size_t end = 0;
-    std::size_t bytes = 0;  // where those of keys and values begin
-    std::size_t used = 0;
+    std::size_t begin_bytes = 0;  // where its bytes begin and, so far, end
+    std::size_t end_bytes = 0;
   };
+
+  // False when there is no room: `room` was counted when the log was read before.
+  bool add(const RecordReader::Entry& entry, const FoldIndex::Group& room) {
+    Group& group = groups_[entry.group];
+    const std::size_t count = group.end - group.first;
+    const std::size_t used = group.end_bytes - group.begin_bytes - count * sizeof(Change::Sizes);
+    if (count == room.changes || entry.key.size() + entry.value.size() > room.bytes - used) return false;
+    const Change::Sizes sizes{static_cast<std::uint32_t>(entry.key.size()),
+                              static_cast<std::uint32_t>(entry.value.size()), entry.erased};
+    char* const at = bytes_.get() + group.end_bytes;
+    std::memcpy(at, &sizes, sizeof sizes);
+    std::copy(entry.key.begin(), entry.key.end(), at + sizeof sizes);
+    std::copy(entry.value.begin(), entry.value.end(), at + sizeof sizes + entry.key.size());
+    ranked_[group.end++] = {prefix_of(entry.key), at};
+    group.end_bytes += sizeof sizes + entry.key.size() + entry.value.size();
+    return true;
+  }
+
   std::array<Group, key_groups> groups_;
-  std::unique_ptr<Change[]> changes_;
+  std::unique_ptr<Ranked[]> ranked_;
   std::unique_ptr<char[]> bytes_;
 };
 
@@ -270,7 +287,7 @@ void fold_state(const FoldSource& source, const FoldIndex::State& state, std::si
   SnapshotCursor snapshot{source, state, groups};
   for (unsigned first = groups.first; first < groups.end;) {
     const auto bytes_of_group = [&](unsigned group) {
-      return state.groups[group].changes * sizeof(Change) + state.groups[group].bytes;
+      return state.groups[group].changes * bytes_beside + state.groups[group].bytes;
     };
     std::uint64_t bytes = bytes_of_group(first);
     unsigned end = first + 1;
@@ -281,15 +298,18 @@ void fold_state(const FoldSource& source, const FoldIndex::State& state, std::si
       const auto key_group = static_cast<KeyGroup>(group);
       const auto in_group = [&] { return snapshot.valid() && snapshot.entry().group == key_group; };
       if (changes) {
-        for (const Change& change : changes->group(group)) {
+        changes->for_each_of(group, [&](std::uint64_t prefix, const Change& change) {
           int order = -1;
-          while (in_group() && (order = compare(prefix_of(snapshot.entry().key), snapshot.entry().key, change)) < 0) {
+          const auto before_it = [&] {
+            const std::string_view key = snapshot.entry().key;
+            order = compare(prefix_of(key), key, prefix, change.key());
+            return order < 0;
+          };
+          for (; in_group() && before_it(); snapshot.advance())
             visit(key_group, snapshot.entry().key, snapshot.entry().value);
-            snapshot.advance();
-          }
           if (in_group() && order == 0) snapshot.advance();
-          if (!change.erased) visit(key_group, change.key(), change.value());
-        }
+          if (!change.erased()) visit(key_group, change.key(), change.value());
+        });
       }
       for (; in_group(); snapshot.advance()) visit(key_group, snapshot.entry().key, snapshot.entry().value);
     }

@@ -41,7 +41,9 @@ class Loader {
     find_base();
     read_plans();
     compare();
-    image_.index = index_log(image_.source);
+    FoldSource verified = image_.source;
+    verified.checks.crc = false;  // that was done just now
+    image_.index = index_log(verified);
     for (const LogScan* scan : {&image_.plan_scan, &image_.commit_scan})
       image_.warnings.insert(image_.warnings.end(), scan->warnings.begin(), scan->warnings.end());
     return std::move(image_);

@@ -20,6 +20,23 @@
 namespace tidemill {
 namespace {
 
+// All have the same tag, and pairs of them the same hash.
+struct Clashing {
+  int value;
+  friend bool operator==(const Clashing&, const Clashing&) = default;
+};
+
+}  // namespace
+
+template <>
+struct Hash<Clashing> {
+  std::uint64_t operator()(const Clashing& key) const noexcept {
+    return static_cast<std::uint64_t>(key.value / 2) << 32;
+  }
+};
+
+namespace {
+
 using namespace std::chrono_literals;
 
 Time at(int second) { return Time{std::chrono::seconds{second}}; }
@@ -233,6 +250,38 @@ TEST(KeyedTable, VisitsKeysInAnOrderThatDependsOnThemAlone) {
   }
   EXPECT_EQ(orders[0], orders[1]);
   EXPECT_EQ(orders[0], orders[2]);
+}
+
+TEST(KeyedTable, KeysThatAreRestoredAreWhereABatchPutsThem) {
+  const auto check = [](auto key_of) {
+    using Key = decltype(key_of(0));
+    Tested<Key, int> filled;
+    Tested<Key, int> restored;
+    filled.table.begin(at(1));
+    for (int i = 0; i < 500; ++i) {
+      filled.put(key_of(i), i);
+      const int other = 499 - i;
+      restored.table.restore(restored.table.tag_of(key_of(other)), key_of(other), int{other}, at(1));
+    }
+    filled.commit();
+    EXPECT_FALSE(restored.place(key_of(7)));
+    EXPECT_TRUE(restored.table.index_restored());
+    const auto hashes = [](const auto& t) {
+      std::vector<std::uint64_t> in_order;
+      t.table.for_each([&](auto p) { in_order.push_back(hash_of(t.table.key(p))); });
+      return in_order;
+    };
+    EXPECT_EQ(hashes(restored), hashes(filled));
+    for (int i = 0; i < 500; ++i) ASSERT_EQ(restored.table.state(restored.place(key_of(i))), i);
+    EXPECT_EQ(restored.table.last_touch(restored.place(key_of(0))), at(1));
+
+    Tested<Key, int> twice;
+    for (const int i : {1, 2, 3, 4, 5, 6, 7, 1})
+      twice.table.restore(twice.table.tag_of(key_of(i)), key_of(i), int{i}, at(1));
+    EXPECT_FALSE(twice.table.index_restored());
+  };
+  check([](int i) { return i; });
+  check([](int i) { return Clashing{i}; });
 }
 
 TEST(KeyedTable, KeepsStatesThatCanOnlyBeMoved) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <span>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -84,6 +86,42 @@ TEST(TagIndex, AgreesWithAMapOnRandomInsertionsAndErasures) {
     }
     EXPECT_EQ(in_order(index), expected);
     EXPECT_EQ(index.size(), oracle.size());
+  }
+}
+
+TEST(TagIndex, IsTheSameWhenItIsBuiltAtOnce) {
+  std::mt19937 random{5};
+  for (const std::uint32_t spread : {1u, 16u, 5000u, 0u}) {  // 0: the whole range
+    for (const Slot count : {0u, 1u, 3u, 40u, 20000u}) {
+      TagIndex one_by_one;
+      std::vector<TagIndex::Cell> cells;
+      for (Slot slot = 0; slot < count; ++slot) {
+        const auto rank =
+            static_cast<std::uint32_t>(spread == 0 ? random() : (random() % spread) * (0xffffffffu / spread));
+        add(one_by_one, rank, slot);
+        cells.push_back(TagIndex::cell(rank, slot));
+      }
+      std::shuffle(cells.begin(), cells.end(), random);
+      TagIndex at_once;
+      at_once.build(cells, [](std::span<TagIndex::Cell> same) {
+        ASSERT_GT(same.size(), 1u);
+        ASSERT_EQ(TagIndex::rank_in(same.front()), TagIndex::rank_in(same.back()));
+        std::sort(same.begin(), same.end());
+      });
+      ASSERT_EQ(in_order(at_once), in_order(one_by_one));
+      EXPECT_EQ(at_once.size(), count);
+      if (count == 20000) {
+        EXPECT_LE(at_once.allocated_bytes(), one_by_one.allocated_bytes() * 5 / 4);
+      }
+      for (const TagIndex::Cell cell : cells) {
+        const Slot slot = TagIndex::slot_in(cell);
+        ASSERT_EQ(at_once.find(TagIndex::rank_in(cell), [&](Slot found) { return found == slot; }), slot);
+      }
+      // It goes on as any other.
+      for (Slot slot = count; slot < count + 100; ++slot) add(at_once, static_cast<std::uint32_t>(random()), slot);
+      for (const TagIndex::Cell cell : cells) at_once.erase(TagIndex::rank_in(cell), TagIndex::slot_in(cell));
+      EXPECT_EQ(at_once.size(), 100u);
+    }
   }
 }
 

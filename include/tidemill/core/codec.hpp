@@ -406,10 +406,39 @@ consteval CodecForm codec_form() {
 template <class T>
 concept BuiltInCodec = requires { typename Codec<T>::BuiltIn; };
 
-// Contiguous elements whose bytes in memory are their bytes in the layout.
+// Whether the bytes of a T in memory are those of its codec, and any such bytes are a T.
 template <class T>
-concept CopiedElements =
-    FixedWidth<T> && BuiltInCodec<T> && (std::endian::native == std::endian::little || sizeof(T) == 1);
+consteval bool is_copied_to_bytes() {
+  if constexpr (!BuiltInCodec<T>) {
+    return false;
+  } else {
+    constexpr CodecForm form = codec_form<T>();
+    if constexpr (form == CodecForm::fixed) {
+      return std::endian::native == std::endian::little || sizeof(T) == 1;
+    } else if constexpr (form == CodecForm::duration) {
+      return is_copied_to_bytes<typename T::rep>();
+    } else if constexpr (form == CodecForm::time_point) {
+      return is_copied_to_bytes<typename T::rep>();
+    } else if constexpr (form == CodecForm::pair) {
+      return is_copied_to_bytes<typename T::first_type>() && is_copied_to_bytes<typename T::second_type>() &&
+             sizeof(typename T::first_type) + sizeof(typename T::second_type) == sizeof(T);
+    } else if constexpr (form == CodecForm::array) {
+      return is_copied_to_bytes<typename T::value_type>();
+    } else if constexpr (form == CodecForm::aggregate) {
+      return []<std::size_t... I>(std::index_sequence<I...>) {
+        return (is_copied_to_bytes<std::remove_const_t<field_t<I, T>>>() && ...) &&
+               (sizeof(field_t<I, T>) + ... + 0) == sizeof(T);  // no padding
+      }(std::make_index_sequence<field_count<T>>{});
+    } else {
+      return false;
+    }
+  }
+}
+template <class T>
+concept CopiedToBytes = is_copied_to_bytes<T>();
+// That is how they are read as well. (A std::pair may not be.)
+template <class T>
+concept CopiedFromBytes = CopiedToBytes<T> && std::is_trivially_copyable_v<T>;
 
 template <class... Parts>
 struct AllEncodable {
@@ -547,14 +576,14 @@ void write_built_in(Encoder& to, const T& value) {
   } else if constexpr (form == CodecForm::tuple) {
     std::apply([&](const auto&... part) { (write_part(to, part), ...); }, value);
   } else if constexpr (form == CodecForm::array) {
-    if constexpr (CopiedElements<typename T::value_type>) {
+    if constexpr (CopiedFromBytes<typename T::value_type>) {
       to.bytes(std::as_bytes(std::span{value}));
     } else {
       for (const auto& item : value) write_part(to, item);
     }
   } else if constexpr (form == CodecForm::sequence) {
     using Item = typename T::value_type;
-    if constexpr (CopiedElements<Item> && requires(T& items) {
+    if constexpr (CopiedFromBytes<Item> && requires(T& items) {
                     items.data();
                     items.resize(1);
                   }) {
@@ -621,7 +650,7 @@ T read_built_in(Decoder& from) {
                            std::make_index_sequence<std::tuple_size_v<T>>{});
   } else if constexpr (form == CodecForm::array) {
     using Item = typename T::value_type;
-    if constexpr (CopiedElements<Item>) {
+    if constexpr (CopiedFromBytes<Item>) {
       T items;
       std::memcpy(items.data(), from.bytes(sizeof(Item) * items.size(), "the numbers of an array").data(),
                   sizeof(Item) * items.size());
@@ -632,7 +661,7 @@ T read_built_in(Decoder& from) {
     }
   } else if constexpr (form == CodecForm::sequence) {
     using Item = typename T::value_type;
-    if constexpr (CopiedElements<Item> && requires(T& items) {
+    if constexpr (CopiedFromBytes<Item> && requires(T& items) {
                     items.data();
                     items.resize(1);
                   }) {
@@ -672,6 +701,13 @@ T read_built_in(Decoder& from) {
     if (from.fixed<std::uint8_t>("an empty value") != 0) Decoder::fail_at(at, "an empty value, a 0", "another byte");
     return T{};
   } else if constexpr (form == CodecForm::aggregate) {
+    if constexpr (CopiedFromBytes<T>) {
+      if (from.remaining() >= sizeof(T)) {
+        std::array<std::byte, sizeof(T)> raw;
+        std::memcpy(raw.data(), from.bytes(sizeof(T), "a struct").data(), sizeof(T));
+        return std::bit_cast<T>(raw);
+      }
+    }
     return with_indices<T>([&](auto... i) { return T{read_part<field_t<i, T>>(from)...}; },
                            std::make_index_sequence<field_count<T>>{});
   } else {

@@ -54,7 +54,7 @@ class DurableKeyedStore final : public DurableState {
   void restoring(std::uint64_t entries) override {
     make_lanes();
     const auto each = static_cast<std::size_t>(entries) / lanes_.size();
-    for (Lane& lane : lanes_) lane.partition->table.reserve(each + each / 64);
+    for (Lane& lane : lanes_) lane.partition->table.expect(each + each / 64);
   }
   [[nodiscard]] std::size_t restore_parts() const override {
     return store_->partitions() <= detail::key_groups ? store_->partitions() : 1;
@@ -63,20 +63,21 @@ class DurableKeyedStore final : public DurableState {
     if (lanes_.empty()) make_lanes();
     auto probe = Form::probe(decode<KeyInBytes>(key));
     const std::uint32_t tag = Table::tag_of(probe);
-    if constexpr (touch == SavedTouch::yes) {
-      auto [last_touch, state] = decode<std::pair<Time, S>>(value);
-      restore(group, {tag, Form::keep(std::move(probe)), std::move(state), last_touch});
-    } else {
-      restore(group, {tag, Form::keep(std::move(probe)), decode<S>(value), Time{}});
-    }
+    Decoder from{std::as_bytes(std::span{value})};
+    const Time last_touch = touch == SavedTouch::yes ? from.value<Time>() : Time{};
+    Decoded entry{tag, Form::keep(std::move(probe)), from.value<S>(), last_touch};
+    from.expect_end();
+    restore(group, std::move(entry));
   }
   void restored(Time last) override {
     if (lanes_.empty()) make_lanes();
     for (Decoded& stray : strays_) lane_of(stray).add(std::move(stray));
     std::size_t count = 0;
-    for (const Lane& lane : lanes_) count += lane.restored.size();
+    for (const Lane& lane : lanes_) count += lane.partition->table.size();
     for_each_partition(*executor_, lanes_.size(), count <= few ? Spread::inline_only : Spread::over_workers,
-                       [&](std::size_t p) { lanes_[p].index(); });
+                       [&](std::size_t p) {
+                         if (!lanes_[p].partition->table.index_restored()) detail::throw_key_restored_twice();
+                       });
     std::vector<std::unique_ptr<typename Store::Partition>> partitions;
     for (Lane& lane : lanes_) partitions.push_back(std::move(lane.partition));
     std::vector<Decoded>{}.swap(strays_);
@@ -99,7 +100,6 @@ class DurableKeyedStore final : public DurableState {
  private:
   using KeyInBytes = std::remove_cvref_t<typename Form::View>;  // a string need not be copied to be looked for
   static constexpr std::size_t few = 1024;
-  static constexpr std::size_t most_restored = 512 * 1024;  // of a partition, before they are put into the index
 
   // What the batches changed in one partition. A change is appended when it is made, also when it is not the first of its key;
   // but where that takes much room, the batch appends every key once, at its end.
@@ -170,29 +170,12 @@ class DurableKeyedStore final : public DurableState {
     S state;
     Time last_touch;
   };
-  // One that is in its table, and not in the index yet.
-  struct Restored {
-    std::uint32_t tag;
-    detail::Slot slot;
-  };
   // A partition to be, on lines of the cache of its own, since each may be made by another thread.
   struct alignas(128) Lane {
     std::unique_ptr<typename Store::Partition> partition = std::make_unique<typename Store::Partition>();
-    std::vector<Restored> restored;
 
     void add(Decoded&& entry) {
-      Table& table = partition->table;
-      restored.push_back({entry.tag, table.restore(std::move(entry.key), std::move(entry.state), entry.last_touch)});
-      if (restored.size() == most_restored) index();
-    }
-    // Many at a time, so that most of those that go into one part of the index do so while that is in the cache.
-    void index() {
-      Table& table = partition->table;
-      table.reserve(table.size());  // it is filled from one end: growing meanwhile, it would crowd there
-      for (const Restored& entry : by_rank(restored)) {
-        if (!table.index_restored(entry.tag, entry.slot)) detail::throw_key_restored_twice();
-      }
-      restored.clear();
+      partition->table.restore(entry.tag, std::move(entry.key), std::move(entry.state), entry.last_touch);
     }
   };
 
@@ -213,19 +196,6 @@ class DurableKeyedStore final : public DurableState {
       lane_of(entry).add(std::move(entry));
     }
   }
-  // By the leading bits of the rank.
-  [[nodiscard]] static std::vector<Restored> by_rank(const std::vector<Restored>& entries) {
-    constexpr unsigned bits = 10;
-    const auto bucket = [](const Restored& entry) { return detail::TagIndex::rank_of(entry.tag) >> (32 - bits); };
-    std::vector<std::size_t> ends(std::size_t{1} << bits);
-    for (const Restored& entry : entries) ++ends[bucket(entry)];
-    std::size_t end = 0;
-    for (std::size_t& next : ends) next = std::exchange(end, end + next);
-    std::vector<Restored> sorted(entries.size());
-    for (const Restored& entry : entries) sorted[ends[bucket(entry)]++] = entry;
-    return sorted;
-  }
-
   [[nodiscard]] static std::string layout() {
     if constexpr (touch == SavedTouch::yes) {
       return codec_layout<std::pair<Time, S>>();

@@ -3,7 +3,6 @@
 // The checkpoint stores bytes and knows nothing of operators; the operator knows nothing of files.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -37,41 +36,6 @@ struct StateSchema {
 
   friend bool operator==(const StateSchema&, const StateSchema&) = default;
 };
-
-namespace detail {
-
-/// Whether the bytes of a T in memory are those of its codec.
-template <class T>
-consteval bool is_copied_to_bytes() {
-  if constexpr (std::endian::native != std::endian::little || !BuiltInCodec<T>) {
-    return false;
-  } else {
-    constexpr CodecForm form = codec_form<T>();
-    if constexpr (form == CodecForm::fixed) {
-      return true;
-    } else if constexpr (form == CodecForm::duration) {
-      return is_copied_to_bytes<typename T::rep>();
-    } else if constexpr (form == CodecForm::time_point) {
-      return is_copied_to_bytes<typename T::rep>();
-    } else if constexpr (form == CodecForm::pair) {
-      return is_copied_to_bytes<typename T::first_type>() && is_copied_to_bytes<typename T::second_type>() &&
-             sizeof(typename T::first_type) + sizeof(typename T::second_type) == sizeof(T);
-    } else if constexpr (form == CodecForm::array) {
-      return is_copied_to_bytes<typename T::value_type>();
-    } else if constexpr (form == CodecForm::aggregate) {
-      return []<std::size_t... I>(std::index_sequence<I...>) {
-        return (is_copied_to_bytes<std::remove_const_t<field_t<I, T>>>() && ...) &&
-               (sizeof(field_t<I, T>) + ... + 0) == sizeof(T);  // no padding
-      }(std::make_index_sequence<field_count<T>>{});
-    } else {
-      return false;
-    }
-  }
-}
-template <class T>
-concept CopiedToBytes = is_copied_to_bytes<T>();
-
-}  // namespace detail
 
 /// The entries that one batch changed, in the bytes that a checkpoint stores: for each
 ///

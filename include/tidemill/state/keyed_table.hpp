@@ -18,6 +18,7 @@
 // block fetches the entries that the table does not have, one call a batch writes what the log names.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -320,25 +321,35 @@ class KeyedTable {
     recorder_ = std::move(recorder);
   }
   /// About so many keys will be restored.
-  void reserve(std::size_t keys) { index_.reserve(keys); }
-  /// Adds a key that comes from elsewhere, in a new slot. It is found after `index_restored`.
-  Slot restore(Stored&& key, S&& state, Time last_touch) {
+  void expect(std::size_t keys) { restored_.reserve(keys); }
+  /// Adds a key that comes from elsewhere. It is found after `index_restored`. Pre: the table has no others.
+  void restore(std::uint32_t tag, Stored&& key, S&& state, Time last_touch) {
     if (slots_ >= detail::no_slot - 1) detail::throw_table_full();
     if (slots_ == entries_.capacity()) entries_.grow();
+    restored_.push_back(detail::TagIndex::cell(rank_of(tag), slots_));
     Entry& entry = *::new (static_cast<void*>(entries_[slots_])) Entry;
     ::new (static_cast<void*>(std::addressof(entry.state))) S(std::move(state));
     ::new (static_cast<void*>(std::addressof(entry.key))) Stored(std::move(key));
     entry.stamp = detail::Stamp::at(last_touch, 0);
     ++size_;
-    return slots_++;
+    ++slots_;
   }
-  /// False when the key is there already, in another slot. Calls are quickest in the order of TagIndex::rank_of(tag): then they
-  /// stay in one part of the index.
-  [[nodiscard]] bool index_restored(std::uint32_t tag, Slot slot) {
-    const Probe& key = Form::probe_of(entries_[slot]->key);
-    if (find(tag, key)) return false;
-    insert_into_index(tag, slot, key);
-    return true;
+  /// False when a key was restored twice: then the table is of no use.
+  [[nodiscard]] bool index_restored() {
+    bool once = true;
+    index_.build(std::move(restored_), [&](std::span<detail::TagIndex::Cell> cells) {
+      const auto probe = [&](auto cell) -> const Probe& {
+        return Form::probe_of(entries_[detail::TagIndex::slot_in(cell)]->key);
+      };
+      const auto hash = [&](auto cell) { return Form::hash(probe(cell)); };
+      std::sort(cells.begin(), cells.end(), [&](auto a, auto b) { return hash(a) < hash(b); });
+      for (auto one = cells.begin(); one != cells.end(); ++one) {
+        for (auto other = one + 1; other != cells.end() && hash(*other) == hash(*one); ++other)
+          once = once && !Form::equal(entries_[detail::TagIndex::slot_in(*one)]->key, probe(*other));
+      }
+    });
+    restored_ = {};
+    return once;
   }
 
   // ---- facts ------------------------------------------------------------------------------------------------------------------
@@ -471,6 +482,8 @@ class KeyedTable {
   detail::ChunkedList<Touch> touches_;  // likewise
   std::vector<Removed> removed_;        // likewise; a slot may be here and have come back
   std::vector<Gone> gone_;              // room for what `commit` hands out
+
+  std::vector<detail::TagIndex::Cell> restored_;  // that are not in the index yet
 
   using Notes = std::array<Noted, 64>;
   std::unique_ptr<Recorder> recorder_;  // null: nobody writes changes down
