@@ -104,53 +104,44 @@ class State {
   friend class detail::StateCall<S>;
   enum class Change { none, updated, removed };
 
-  State() = default;
+  using KeyText = std::string (*)(const void* key);
+
+  State(const void* key, KeyText key_text, const S* now, bool in_place, bool timing_out) noexcept
+      : now_{const_cast<S*>(now)}, in_place_{in_place}, timing_out_{timing_out}, key_{key}, key_text_{key_text} {}
   TIDEMILL_INLINE void check_can_change(detail::StateMisuse when_removed) const {
     if (change_ == Change::removed) [[unlikely]]
       misuse(when_removed);
     if (timing_out_) [[unlikely]]
       misuse(detail::StateMisuse::timing_out);
   }
-  [[noreturn]] TIDEMILL_NOINLINE void misuse(detail::StateMisuse what) const {
-    detail::throw_state_misuse(what, key_text_ == nullptr ? std::string{} : key_text_(key_));
+  [[noreturn]] TIDEMILL_INLINE void misuse(detail::StateMisuse what) const { misuse(what, key_, key_text_); }
+  // Not told where this is, so that all of it may live in registers.
+  [[noreturn]] TIDEMILL_NOINLINE static void misuse(detail::StateMisuse what, const void* key, KeyText key_text) {
+    detail::throw_state_misuse(what, key_text == nullptr ? std::string{} : key_text(key));
   }
 
-  S* now_ = nullptr;        // in the table, or fresh_; null: there is no state
+  S* now_;  // in the table, where it is written to only when in_place_, or fresh_; null: there is no state
   std::optional<S> fresh_;  // the new state, unless it could be changed in the table
   Change change_ = Change::none;
-  bool in_place_ = false;  // the table has logged what was before this batch
-  bool timing_out_ = false;
-  const void* key_ = nullptr;
-  std::string (*key_text_)(const void*) = nullptr;  // null: the key has no text
+  bool in_place_;  // the table has logged what was before this batch
+  bool timing_out_;
+  const void* key_;
+  KeyText key_text_;  // null: the key has no text
 };
 
 namespace detail {
 
-/// The library's side of a State: one for many calls.
+/// The library's side of a State.
 template <class S>
 class StateCall {
  public:
   using Change = typename State<S>::Change;
+  enum class Kind { record, timeout };
 
+  /// `key` outlives the call. `now`: null when the key has no state. `in_place`: it may be written to.
   template <class K>
-  explicit StateCall(std::type_identity<K>) noexcept {
-    if constexpr (TextPrintable<K>)
-      state_.key_text_ = [](const void* key) { return text_of(*static_cast<const K*>(key)); };
-  }
-
-  /// `key`: a K as told to the constructor, which outlives the call. `now`: null when the key has no state.
-  TIDEMILL_INLINE void begin(const void* key, const S* now, bool in_place) noexcept {
-    state_.key_ = key;
-    state_.now_ = const_cast<S*>(now);  // written to only when in_place
-    state_.in_place_ = in_place;
-    state_.change_ = Change::none;
-    if (state_.fresh_) state_.fresh_.reset();
-  }
-  void begin_timeout(const void* key, const S* now) noexcept {
-    begin(key, now, false);
-    state_.timing_out_ = true;
-  }
-  void end_timeout() noexcept { state_.timing_out_ = false; }
+  TIDEMILL_INLINE StateCall(const K& key, const S* now, bool in_place, Kind kind = Kind::record) noexcept
+      : state_{&key, key_text<K>(), now, in_place, kind == Kind::timeout} {}
 
   [[nodiscard]] TIDEMILL_INLINE State<S>& state() noexcept { return state_; }
   [[nodiscard]] TIDEMILL_INLINE bool unchanged() const noexcept { return state_.change_ == Change::none; }
@@ -160,6 +151,15 @@ class StateCall {
   [[nodiscard]] TIDEMILL_INLINE S* fresh() noexcept { return state_.fresh_ ? &*state_.fresh_ : nullptr; }
 
  private:
+  template <class K>
+  static constexpr typename State<S>::KeyText key_text() noexcept {
+    if constexpr (TextPrintable<K>) {
+      return [](const void* key) { return text_of(*static_cast<const K*>(key)); };
+    } else {
+      return nullptr;
+    }
+  }
+
   State<S> state_;
 };
 

@@ -8,7 +8,8 @@
 //     table.prepare(); table.commit();                    // or table.roll_back()
 //
 // Layout:  entries (when last touched, key, state) lie side by side in chunks that never move; an index of eight bytes a cell
-//          finds them by 32 bits of the hash. A key costs its entry and 10 to 12.5 bytes; spare room is at most 64 KiB.
+//          finds them by 32 bits of the hash. A key costs its entry and 10 to 12.5 bytes (in small tables
+//          up to 15 or 24); spare room is at most 64 KiB.
 //          Slots of removed keys are used again; memory goes back when the table goes.
 // Order:   `for_each` visits keys in an order that depends on the keys alone.
 //

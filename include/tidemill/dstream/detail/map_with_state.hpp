@@ -109,9 +109,8 @@ class MapWithStateSteps final
     void time_out(Time limit) {
       partition_.expire(limit, [&](auto place) {
         const auto& key = partition_.table.key(place);
-        call_.begin_timeout(&key, &partition_.table.state(place));
-        call(key, nullptr);
-        call_.end_timeout();
+        StateCall<S> state{key, &partition_.table.state(place), false, StateCall<S>::Kind::timeout};
+        call(key, nullptr, state);
       });
     }
 
@@ -124,13 +123,13 @@ class MapWithStateSteps final
       if constexpr (Table::copies_ahead) {
         if (there) [[likely]] {
           const auto opened = table.open(place);
-          call_.begin(&key, &table.state(place), true);
-          call(key, &record.value);
-          if (call_.changed()) [[likely]] {
+          StateCall<S> state{key, &table.state(place), true};
+          call(key, &record.value, state);
+          if (state.changed()) [[likely]] {
             table.close(place, opened);
           } else {
             table.take_back(place, opened);
-            if (call_.removed()) {
+            if (state.removed()) {
               table.remove(place);
             } else if (steps_.timeouts_.idle) {
               table.touch(place);
@@ -139,13 +138,13 @@ class MapWithStateSteps final
           return;
         }
       }
-      call_.begin(&key, there ? &table.state(place) : nullptr, there && table.is_saved(place));
-      call(key, &record.value);
-      if (call_.unchanged()) {
+      StateCall<S> state{key, there ? &table.state(place) : nullptr, there && table.is_saved(place)};
+      call(key, &record.value, state);
+      if (state.unchanged()) {
         if (there && steps_.timeouts_.idle) table.touch(place);
-      } else if (call_.removed()) {
+      } else if (state.removed()) {
         if (there) table.remove(place);
-      } else if (S* const fresh = call_.fresh()) {
+      } else if (S* const fresh = state.fresh()) {
         if (place) {
           table.assign(place, std::move(*fresh));
         } else {
@@ -155,12 +154,12 @@ class MapWithStateSteps final
         table.edited(place);
       }
     }
-    TIDEMILL_INLINE void call(const Shown& key, V* value) {
+    TIDEMILL_INLINE void call(const Shown& key, V* value, StateCall<S>& state) {
       if constexpr (std::is_same_v<typename Call::Key, Shown> || std::is_same_v<typename Call::Key, const Shown&>) {
-        emit([&]() -> decltype(auto) { return Call::invoke(steps_.f_, time_, key, value, call_.state()); });
+        emit([&]() -> decltype(auto) { return Call::invoke(steps_.f_, time_, key, value, state.state()); });
       } else {
         const K owned = Form::owned(key);  // lives until the result has been taken
-        emit([&]() -> decltype(auto) { return Call::invoke(steps_.f_, time_, owned, value, call_.state()); });
+        emit([&]() -> decltype(auto) { return Call::invoke(steps_.f_, time_, owned, value, state.state()); });
       }
     }
     template <class Make>
@@ -181,7 +180,6 @@ class MapWithStateSteps final
     Time time_;
     std::vector<Out>& out_;
     Arena& arena_;
-    StateCall<S> call_{std::type_identity<Shown>{}};
     std::array<Place, block_records> candidates_;
   };
 
