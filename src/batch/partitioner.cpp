@@ -8,6 +8,9 @@ AnyPartitioner::~AnyPartitioner() = default;
 
 void detail::check_partitions(std::size_t partitions) {
   if (partitions == 0) throw ConfigError("a batch needs at least one partition, and 0 were asked for");
+  if (partitions > most_partitions)
+    throw ConfigError("a batch may have " + std::to_string(most_partitions) + " partitions at most, and " +
+                      std::to_string(partitions) + " were asked for; more than a few for each thread make it slower");
 }
 
 void detail::throw_partition_out_of_range(std::size_t partition, std::size_t partitions) {

@@ -46,7 +46,9 @@ Time SystemClock::now() const noexcept {
 
 void SystemClock::wait_until(std::optional<Time> deadline, WakeUp& bell) {
   std::optional<std::chrono::steady_clock::time_point> steady;
-  if (deadline) steady = steady_origin_ + (*deadline - system_origin_);
+  // What is farther off than the nanoseconds of the steady clock can tell does not come.
+  if (deadline && *deadline <= detail::later(now(), std::chrono::years{100}))
+    steady = steady_origin_ + (*deadline - system_origin_);
   // A processor that has slept for long needs some 50 us to wake, and its caches are cold. So before a deadline that is far off
   // the thread wakes shortly ahead of it, and sleeps the short rest: the tick then finds an awake processor.
   using namespace std::chrono_literals;

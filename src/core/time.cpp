@@ -1,7 +1,8 @@
 #include "tidemill/core/time.hpp"
 
 #include <array>
-#include <charconv>
+#include <cstdint>
+#include <utility>
 
 #include "tidemill/core/error.hpp"
 
@@ -46,20 +47,23 @@ std::string to_string(Duration d) {
   };
   static constexpr std::array units{Unit{std::chrono::hours{1}, " h"}, Unit{std::chrono::minutes{1}, " min"},
                                     Unit{std::chrono::seconds{1}, " s"}, Unit{std::chrono::milliseconds{1}, " ms"}};
-  const Duration magnitude = d < Duration::zero() ? -d : d;
+  const bool is_negative = d < Duration::zero();
+  // Without a sign, so that Duration::min() has one too.
+  const auto magnitude =
+      is_negative ? 0 - static_cast<std::uint64_t>(d.count()) : static_cast<std::uint64_t>(d.count());
+  const std::string sign = is_negative ? "-" : "";
   for (const Unit& unit : units) {
     // One decimal at most: 1.5 s reads better than 1500 ms, 1.234567 s does not read better than 1234.567 ms.
-    if (magnitude < unit.length || (magnitude * 10) % unit.length != Duration::zero()) continue;
-    const auto tenths = d.count() * 10 / unit.length.count();
-    std::string text = std::to_string(tenths / 10);
-    if (tenths / 10 == 0 && tenths < 0) text = '-' + text;
-    if (tenths % 10 != 0) text += '.' + std::to_string(std::abs(tenths % 10));
-    return text + unit.name;
+    const auto length = static_cast<std::uint64_t>(unit.length.count());
+    const auto [whole, rest] = std::pair{magnitude / length, magnitude % length};
+    if (whole == 0 || rest * 10 % length != 0) continue;
+    const auto tenths = rest * 10 / length;
+    return sign + std::to_string(whole) + (tenths == 0 ? "" : '.' + std::to_string(tenths)) + unit.name;
   }
-  if (magnitude < std::chrono::milliseconds{1}) return std::to_string(d.count()) + " us";
-  std::string digits = std::to_string(1000 + magnitude.count() % 1000).substr(1);
+  if (magnitude < 1000) return sign + std::to_string(magnitude) + " us";
+  std::string digits = std::to_string(1000 + magnitude % 1000).substr(1);
   digits.erase(digits.find_last_not_of('0') + 1);
-  return (d < Duration::zero() ? "-" : "") + std::to_string(magnitude.count() / 1000) + '.' + digits + " ms";
+  return sign + std::to_string(magnitude / 1000) + '.' + digits + " ms";
 }
 
 }  // namespace tidemill

@@ -9,7 +9,11 @@ void throw_state_forgotten(const std::string& op, Time t) {
                       " is no longer remembered, and a state does not go back; call remember() for longer");
 }
 
-Duration lazy_timeouts_every(const StreamingEngine& engine, Duration slide, Duration every) {
+Duration lazy_timeouts_every(const StreamingEngine& engine, Duration slide, std::optional<Duration> idle,
+                             Duration every) {
+  if (!idle)
+    throw ConfigError(
+        "lazy_timeouts() says when timeouts are looked at, and there are none; add timeout(idle) to the spec");
   if (every != Duration::zero()) return every;
   if (engine.gate_is_on_arrival())
     throw ConfigError(

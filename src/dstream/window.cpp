@@ -6,7 +6,7 @@
 namespace tidemill::detail {
 namespace {
 
-// "2 s and 3 s": the multiples of `step` on both sides of d, as far as they are positive.
+// "2 s or 3 s": the multiples of `step` on both sides of d, as far as they are positive.
 std::string neighbours(Duration d, Duration step) {
   if (d < step) return to_string(step);
   const Duration below = d - d % step;
@@ -14,12 +14,17 @@ std::string neighbours(Duration d, Duration step) {
 }
 
 void check_multiple(const char* op, const char* what, Duration d, Duration step, const std::string& both) {
+  const ErrorContext context{.application = {}, .op = op, .batch_time = {}, .partition = {}, .offset = {}};
+  if (d > longest_interval)
+    throw PlanError("invalid_window",
+                    std::string{op} + " was given " + both + ", and the " + what + " must be at most 1000 years",
+                    context);
   if (d > Duration::zero() && is_multiple_of(d, step)) return;
   throw PlanError("invalid_window",
                   std::string{op} + " was given " + both + ", and the " + what +
                       " must be a positive multiple of the slide of the stream it is made from, which is " +
                       to_string(step) + "; the nearest that are: " + neighbours(d, step),
-                  {.application = {}, .op = op, .batch_time = {}, .partition = {}, .offset = {}});
+                  context);
 }
 
 }  // namespace

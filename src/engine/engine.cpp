@@ -90,6 +90,8 @@ class StreamingEngine::Impl final : public InputHost {
       : runtime_{std::move(context_runtime)}, options_{options} {
     if (options_.interval && *options_.interval <= Duration::zero())
       throw ConfigError("the batch interval must be positive, and it is " + to_string(*options_.interval));
+    if (options_.interval && *options_.interval > longest_interval)
+      throw ConfigError("the batch interval must be at most 1000 years, and it is " + to_string(*options_.interval));
     if (options_.on_arrival.max_batch_records == 0)
       throw ConfigError("max_batch_records is 0, so no batch could take anything; give at least 1");
     if (options_.on_arrival.min_interval < Duration::zero())
@@ -587,7 +589,7 @@ class StreamingEngine::Impl final : public InputHost {
     std::unique_lock lock{mutex_};
     const auto over = [this] { return ended_ || first_error_; };
     if (timeout) {
-      if (!changed_.wait_for(lock, *timeout, over)) return false;
+      if (!changed_.wait_until(lock, deadline_after(*timeout), over)) return false;
     } else {
       changed_.wait(lock, over);
     }
@@ -789,7 +791,7 @@ class StreamingEngine::Impl final : public InputHost {
     if (stop == StopMode::graceful && !draining_) {
       draining_ = true;
       drain_began_ = runtime_->clock->now();
-      drain_deadline_ = drain_began_ + graceful_stop_timeout();
+      drain_deadline_ = later(drain_began_, graceful_stop_timeout());
       stop_inputs();
     }
     const Time now = runtime_->clock->now();
@@ -843,7 +845,7 @@ class StreamingEngine::Impl final : public InputHost {
     }
     if (!anything_pending()) return std::nullopt;
     const Duration pause = options_.on_arrival.min_interval;
-    if (!hurry && pause != Duration::zero() && now < last_batch_ + pause) return std::nullopt;
+    if (!hurry && pause != Duration::zero() && now < later(last_batch_, pause)) return std::nullopt;
     return std::max(now, last_batch_ + Duration{1});
   }
 
@@ -880,7 +882,7 @@ class StreamingEngine::Impl final : public InputHost {
       const Time tick = next_tick();
       consider(is_throttled(runtime_->clock->now()) ? last_start_ + *options_.interval / 2 : tick);
     } else if (anything_pending()) {
-      consider(last_batch_ + options_.on_arrival.min_interval);
+      consider(later(last_batch_, options_.on_arrival.min_interval));
     }
     if (draining_) consider(drain_deadline_);
     const std::scoped_lock lock{mutex_};

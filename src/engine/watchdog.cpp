@@ -38,12 +38,12 @@ std::vector<RunningStage> RunningStages::list() const {
 
 std::vector<RunningStage> RunningStages::overdue(Time now, Duration limit, Time& next) {
   std::vector<RunningStage> all;
-  next = now + limit;
+  next = later(now, limit);
   const std::scoped_lock lock{mutex_};
   for (Stage* stage = oldest_; stage != nullptr; stage = stage->newer_) {
     if (stage->is_told_) continue;
-    if (now < stage->since_ + limit) {
-      next = std::min(next, stage->since_ + limit);
+    if (now < later(stage->since_, limit)) {
+      next = std::min(next, later(stage->since_, limit));
       continue;
     }
     all.push_back({stage->kind_, std::string{stage->name_}, stage->batch_time_, stage->since_});
@@ -53,7 +53,10 @@ std::vector<RunningStage> RunningStages::overdue(Time now, Duration limit, Time&
 }
 
 void Watchdog::start(std::shared_ptr<Runtime> runtime, RunningStages& stages, Duration limit) {
-  thread_ = std::thread{[this, runtime = std::move(runtime), &stages, limit] { run(*runtime, stages, limit); }};
+  // The limit runs from now, however long the thread takes to come.
+  const Time next = later(runtime->clock->now(), limit);
+  thread_ =
+      std::thread{[this, runtime = std::move(runtime), &stages, limit, next] { run(*runtime, stages, limit, next); }};
 }
 
 void Watchdog::close() noexcept {
@@ -63,10 +66,9 @@ void Watchdog::close() noexcept {
   thread_.join();
 }
 
-void Watchdog::run(const Runtime& runtime, RunningStages& stages, Duration limit) noexcept {
+void Watchdog::run(const Runtime& runtime, RunningStages& stages, Duration limit, Time next) noexcept {
   id_.store(std::this_thread::get_id());
   name_this_thread(runtime.app_name.substr(0, 9) + "-watch");
-  Time next = runtime.clock->now() + limit;
   while (!is_closing_.load()) {
     try {
       runtime.clock->wait_until(next, bell_);

@@ -81,7 +81,7 @@ class Watchdog {
   [[nodiscard]] bool has_this_thread() const noexcept { return id_.load() == std::this_thread::get_id(); }
 
  private:
-  void run(const Runtime& runtime, RunningStages& stages, Duration limit) noexcept;
+  void run(const Runtime& runtime, RunningStages& stages, Duration limit, Time next) noexcept;
 
   WakeUp bell_;
   std::atomic<bool> is_closing_ = false;

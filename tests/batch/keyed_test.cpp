@@ -242,6 +242,20 @@ TEST(KeyedOperators, TakeANumberOfPartitionsOrAPartitioner) {
   EXPECT_THROW((void)records.distinct(std::make_shared<HashPartitioner<std::string>>(2)), PlanError);
 }
 
+TEST(KeyedOperators, NameANumberOfPartitionsThatCannotBe) {
+  const Context context{{.parallelism = 1}};
+  const auto refusal = [&](std::size_t partitions) -> std::string {
+    try {
+      static_cast<void>(context.parallelize(std::vector{std::pair{1, 1}}).group_by_key(partitions).collect());
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "nothing was thrown";
+  };
+  EXPECT_THAT(refusal(static_cast<std::size_t>(-1)),
+              ::testing::HasSubstr("1000000 partitions at most, and 18446744073709551615 were asked for"));
+}
+
 TEST(MapPartitions, KeepsThePartitionerIfToldThatKeysStay) {
   Context context{{.parallelism = 2}};
   const auto pairs = context.parallelize(std::vector<std::pair<int, int>>{{1, 1}, {2, 2}}).partition_by(3);

@@ -89,5 +89,18 @@ TEST(SystemClock, WaitsUntilTheDeadline) {
   EXPECT_GE(clock.now(), deadline);
 }
 
+TEST(SystemClock, WaitsForTheBellWhenTheDeadlineNeverComes) {
+  SystemClock clock;
+  WakeUp bell;
+  std::atomic<bool> is_rung = false;
+  std::thread other{[&] {
+    is_rung = true;
+    bell.ring();
+  }};
+  clock.wait_until(Time::max(), bell);
+  EXPECT_TRUE(is_rung);
+  other.join();
+}
+
 }  // namespace
 }  // namespace tidemill

@@ -63,6 +63,11 @@ TEST(ToString, OfDurationsIsInTheLargestUnitThatReadsWell) {
   EXPECT_EQ(to_string(Duration{-1234567us}), "-1234.567 ms");
   EXPECT_EQ(to_string(Duration{7us}), "7 us");
   EXPECT_EQ(to_string(Duration{120s}), "2 min");
+  EXPECT_EQ(to_string(Duration{-30min}), "-30 min");
+  EXPECT_EQ(to_string(Duration::zero()), "0 us");
+  EXPECT_EQ(to_string(Duration{9223372036854000000}), "153722867280.9 min");
+  EXPECT_EQ(to_string(Duration::max()), "9223372036854775.807 ms");
+  EXPECT_EQ(to_string(Duration::min()), "-9223372036854775.808 ms");
 }
 
 }  // namespace

@@ -512,6 +512,24 @@ TEST(MapWithState, RunsOnArrivalToo) {
 TEST(StateSpec, RefusesWhatCannotBe) {
   EXPECT_THROW(static_cast<void>(state_spec<long>(running_total).timeout(0s)), ConfigError);
   EXPECT_THROW(static_cast<void>(state_spec<long>(running_total).lazy_timeouts(-1s)), ConfigError);
+  StreamTest<Pair> test;
+  const auto refusal = [&](auto spec) -> std::string {
+    try {
+      static_cast<void>(test.input().map_with_state(std::move(spec)));
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "nothing was thrown";
+  };
+  EXPECT_THAT(refusal(state_spec<long>(running_total).lazy_timeouts(5s)), HasSubstr("add timeout(idle)"));
+  EXPECT_THAT(refusal(state_spec<long>(running_total).num_partitions(static_cast<std::size_t>(-1))),
+              HasSubstr("1000000 partitions at most"));
+}
+
+TEST(StateSpec, TakesTheLongestTimesThereAre) {
+  StreamTest<Pair> test;
+  const auto never = state_spec<long>(count_until_idle).timeout(Duration::max()).lazy_timeouts(Duration::max());
+  test.run(test.input().map_with_state(never), {{{"a", 1}}, {}, {{"a", 1}}}).expect_batches({{}, {}, {}});
 }
 
 // Random batches against an oracle that looks at every key in every batch.

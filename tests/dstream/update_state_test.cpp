@@ -81,6 +81,17 @@ TEST(UpdateStateByKey, BeginsWithTheInitialStateWhoseKeysAreCalledWithoutValues)
   });
 }
 
+TEST(UpdateStateByKey, CallsForTheKeysOfTheInitialStateInTheFirstBatch) {  // U5, U2
+  StreamTest<Pair> test;
+  const auto ages = test.input().update_state_by_key<long>(
+      [](const std::vector<int>& values, std::optional<long> age) -> std::optional<long> {
+        if (age == 9) return std::nullopt;
+        return values.empty() ? age.value_or(0) + 1 : age.value_or(0);
+      },
+      0, std::vector<Total>{{"a", 10}, {"z", 7}, {"gone", 9}, {"z", 20}});
+  test.run(ages, {{{"a", 1}}, {}}).expect_batches({{{"a", 10}, {"z", 21}}, {{"a", 11}, {"z", 22}}});
+}
+
 TEST(UpdateStateByKey, AFunctionOfWholePartitionsMayChangeTheKeys) {  // U1
   for_each_parallelism([](StreamTest<Pair>& test) {
     using Update = StateUpdate<std::string, int, long>;

@@ -85,6 +85,21 @@ TEST(Window, SaysWhichLengthsAndSlidesArePossible) {  // W1
   EXPECT_THAT(refused(0s, 2s), HasSubstr("nearest that are: 2 s"));
   EXPECT_THAT(refused(-4s, 2s), HasSubstr("nearest that are: 2 s"));
   EXPECT_THAT(refused(4s, 0s), HasSubstr("the slide must be"));
+  EXPECT_THAT(refused(Duration::max(), 2s), HasSubstr("the length must be at most 1000 years"));
+  EXPECT_THAT(refused(2s, Duration::max()), HasSubstr("the slide must be at most 1000 years"));
+  EXPECT_THAT(refused(Duration::min(), 2s), HasSubstr("nearest that are: 2 s"));
+}
+
+TEST(Window, MayBeLongerThanAnyRun) {
+  constexpr Duration century = 1s * 100L * 365 * 24 * 3600;
+  StreamTest<int> test;
+  const auto sum = test.collect(test.input().reduce_by_window(std::plus<>{}, std::minus<>{}, 10 * century, 1s));
+  const auto all = test.collect(test.input().window(10 * century));
+  const auto none = test.collect(test.input().window(1s, 10 * century));
+  for (const int i : {1, 2, 3}) test.step({i});
+  EXPECT_EQ(sum->back(), std::vector{6});
+  EXPECT_EQ(all->back(), (std::vector{1, 2, 3}));
+  EXPECT_THAT(*none, ElementsAre());
 }
 
 TEST(Window, IsMeasuredByTheSlideOfItsParent) {  // W1: not only of the batch interval

@@ -158,10 +158,11 @@ TEST(IntervalGate, AnOutputKeepsItsNumberInABatchWhereAnEarlierOneHasNoJob) {  /
   EXPECT_EQ(listener->completed[0].outputs[0].id, 1u);
 }
 
-TEST(IntervalGate, RefusesIntervalsThatAreNotPositive) {
+TEST(IntervalGate, RefusesIntervalsThatCannotBe) {
   const Context context;
   EXPECT_THAT(message_of<ConfigError>([&] { StreamingContext{context, Duration{0}}; }), HasSubstr("0 us"));
   EXPECT_THAT(message_of<ConfigError>([&] { StreamingContext{context, Duration{-5ms}}; }), HasSubstr("-5 ms"));
+  EXPECT_THAT(message_of<ConfigError>([&] { StreamingContext{context, Duration::max()}; }), HasSubstr("1000 years"));
 }
 
 // The engine has one loop. These run it on its own thread, first under a clock turned by hand and then under the real one.

@@ -279,6 +279,18 @@ TEST(LifeCycle, TheBoundOfAGracefulStopCanBeChosenAndHoldsForTheOwnThread) {  //
               HasSubstr("graceful_stop_timeout"));
 }
 
+TEST(LifeCycle, AGracefulStopMayHaveAllTheTimeThereIs) {  // L12
+  Rig rig{1s, {.graceful_stop_timeout = Duration::max()}};
+  const auto queue = std::make_shared<BatchQueue<int>>();
+  const auto stream = rig.ssc.queue_stream(queue);
+  stream.foreach_batch([&](const auto&) { rig.clock->advance(1h); });
+  auto seen = record(stream);
+  rig.ssc.start(Drive::by_host);
+  for (int i = 0; i < 10; ++i) queue->push(std::vector<int>{i});
+  EXPECT_TRUE(rig.ssc.stop(StopMode::graceful));
+  EXPECT_EQ(queue->size(), 0u);
+}
+
 TEST(LifeCycle, AnImmediateStopOverridesAGracefulOneAndNotTheOtherWayRound) {
   Rig rig;
   const auto feed = std::make_shared<Feed<int>>();
@@ -309,6 +321,9 @@ TEST(LifeCycle, AwaitTerminationWithATimeoutTellsWhetherTheContextHasStopped) { 
   auto seen = record(rig.ssc.receiver_stream(std::make_shared<Feed<int>>()));
   rig.ssc.start();
   EXPECT_FALSE(rig.ssc.await_termination_or_timeout(1ms));
+  std::thread other{[&] { rig.ssc.request_stop(); }};
+  EXPECT_TRUE(rig.ssc.await_termination_or_timeout(std::chrono::nanoseconds::max())) << "longer than a clock can tell";
+  other.join();
   rig.ssc.stop();
   EXPECT_TRUE(rig.ssc.await_termination_or_timeout(0s));
 }

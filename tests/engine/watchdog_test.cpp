@@ -270,6 +270,17 @@ TEST(StopOrTimeout, OfAHostThatHangsInAStepReturnsToAnotherThreadAndTheNextStepE
   EXPECT_EQ(rig.ssc.state(), StreamingState::stopped);
 }
 
+TEST(Watchdog, WithTheLongestTimeThereIsSaysNothing) {
+  Hanging rig{{.watchdog = Duration::max()}};
+  rig.ssc.start();
+  rig.clock->advance(1s);
+  ASSERT_TRUE(rig.began.wait_for(1));
+  rig.clock->advance(1000h);
+  rig.door.open();
+  rig.ssc.stop();
+  EXPECT_FALSE(rig.log.says("warning", "has been running"));
+}
+
 TEST(StopOrTimeout, ByTheHostLooksAtTheTimeBetweenBatches) {
   Rig rig;
   auto seen = record(rig.ssc.receiver_stream(std::make_shared<Feed<int>>()));

@@ -54,6 +54,10 @@ inline constexpr std::size_t key_groups = 256;
   return static_cast<std::size_t>((std::uint64_t{tag} * partitions) >> 32);
 }
 
+/// Far more than are of use; above it somebody has miscounted.
+inline constexpr std::size_t most_partitions = 1'000'000;
+
+/// Errors: ConfigError unless 1 <= partitions <= most_partitions.
 TIDEMILL_API void check_partitions(std::size_t partitions);
 [[noreturn]] TIDEMILL_API void throw_partition_out_of_range(std::size_t partition, std::size_t partitions);
 [[noreturn]] TIDEMILL_API void throw_wrong_partitioner(const char* op);
@@ -103,7 +107,7 @@ class Partitioning {
 template <class K>
 class TIDEMILL_API HashPartitioner final : public Partitioner<K> {
  public:
-  /// Errors: ConfigError unless partitions >= 1.
+  /// Errors: ConfigError unless there is at least one, and at most a million.
   explicit HashPartitioner(std::size_t partitions) : partitions_{partitions} { detail::check_partitions(partitions); }
   [[nodiscard]] std::size_t partitions() const noexcept override { return partitions_; }
   [[nodiscard]] std::size_t partition_of(const K& key) const override {

@@ -59,6 +59,18 @@ struct Interval {
   return std::chrono::floor<std::chrono::milliseconds>(t).time_since_epoch().count();
 }
 
+namespace detail {
+
+/// t + d, or the end of time where that lies beyond it: a limit of Duration::max() is none.
+[[nodiscard]] constexpr Time later(Time t, Duration d) noexcept {
+  return d <= Duration::zero() || t <= Time::max() - d ? t + d : Time::max();
+}
+
+/// Batch intervals, window lengths and slides are no longer than this, so that a few of them may be added to any time.
+inline constexpr Duration longest_interval = std::chrono::years{1000};
+
+}  // namespace detail
+
 /// "1700000000000 ms" as Spark prints it; with three decimals when `t` is not a whole millisecond.
 [[nodiscard]] TIDEMILL_API std::string to_string(Time t);
 

@@ -235,7 +235,8 @@ class StateSpec {
     return std::move(*this);
   }
   /// Timeouts as late as Spark's: looked at only in the first batch at or after a multiple of `every` since the epoch, where
-  /// Spark takes the checkpoint interval. 0, the default, means ten batch intervals. Errors: ConfigError unless every >= 0. [X7]
+  /// Spark takes the checkpoint interval. 0, the default, means ten batch intervals. Errors: ConfigError unless every >= 0, and
+  /// from map_with_state when there is no timeout. [X7]
   [[nodiscard]] StateSpec lazy_timeouts(Duration every = Duration::zero()) && {
     detail::check_lazy_timeouts(every);
     lazy_ = every;

@@ -10,8 +10,9 @@ namespace detail {
 [[nodiscard]] inline std::size_t state_partitions(const StreamingEngine& engine, std::size_t asked) {
   return asked == 0 ? engine.runtime()->executor->parallelism() : asked;
 }
-/// Errors: ConfigError when the gate is on_arrival and `every` is not given.
-TIDEMILL_API Duration lazy_timeouts_every(const StreamingEngine& engine, Duration slide, Duration every);
+/// Errors: ConfigError when there is no `idle`, or when the gate is on_arrival and `every` is not given.
+TIDEMILL_API Duration lazy_timeouts_every(const StreamingEngine& engine, Duration slide, std::optional<Duration> idle,
+                                          Duration every);
 
 /// (k, all values of k) of a batch, in the partitions of the state.
 template <class InKey>
@@ -79,7 +80,7 @@ auto StreamOps<Self, T>::map_with_state(Spec spec) const {
                 "the function of map_with_state returns records: movable objects, optionals of them, or nothing");
 
   detail::TimeoutRule timeouts{.idle = spec.idle()};
-  if (spec.idle() && spec.lazy()) timeouts.every = detail::lazy_timeouts_every(*engine(), slide(), *spec.lazy());
+  if (spec.lazy()) timeouts.every = detail::lazy_timeouts_every(*engine(), slide(), spec.idle(), *spec.lazy());
   const auto store = std::make_shared<KeyedStore<K, S>>(detail::state_partitions(*engine(), spec.partitions()),
                                                         spec.idle().has_value());
   const auto steps = std::make_shared<Steps>(store, detail::share(spec.function()), spec.initial(), timeouts);

@@ -14,6 +14,13 @@ consteval void check_window_function() {
   static_assert(
       std::invocable<const F&, V&, const V&>,
       "the function of a window must take two values, each as a copy or a constant reference, and return one");
+  if constexpr (std::invocable<const F&, V&, const V&>) {
+    using Result = std::invoke_result_t<const F&, V&, const V&>;
+    static_assert(
+        std::is_void_v<Result> || std::convertible_to<Result, V>,
+        "the function of a window must return what it takes: the type of the values of the stream, or nothing "
+        "when it changes its first argument");
+  }
 }
 
 /// A batch, or any function's argument, as it is.
