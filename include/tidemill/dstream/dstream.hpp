@@ -44,17 +44,20 @@ namespace detail {
 struct KeepAll;
 }  // namespace detail
 
+/// The operators of streams. A DStream<T> has them, and so has the chain that a narrow operator returns.
 template <class Self, class T>
 class StreamOps : public NarrowOps<Self, T> {
  public:
-  using value_type = T;
+  using value_type = T;  ///< of a record
 
   // ---- batch by batch ---------------------------------------------------------------------------------------------------
 
   /// As the operators of Batch of the same name. [M2]
   template <class F>
   [[nodiscard]] auto map_partitions(F f, PreservesPartitioning preserves = PreservesPartitioning::no) const;
+  /// One record a partition: a std::vector of what it has. [M3]
   [[nodiscard]] auto glom() const;
+  /// The same records in so many partitions. Errors: ConfigError unless there is at least one. [M4]
   [[nodiscard]] DStream<T> repartition(std::size_t partitions) const;
 
   /// One record a batch: all of them folded by f, which must be associative. An empty batch stays empty. [M5]
@@ -80,6 +83,7 @@ class StreamOps : public NarrowOps<Self, T> {
 
   /// Each batch is computed once and kept while it is remembered, for streams that several outputs use. [M20]
   [[nodiscard]] DStream<T> cache() const;
+  /// The same.
   [[nodiscard]] DStream<T> persist() const { return cache(); }
 
   // ---- pairs: need T = std::pair<K, V> ----------------------------------------------------------------------------------
@@ -88,21 +92,28 @@ class StreamOps : public NarrowOps<Self, T> {
   /// Errors: PlanError "wrong_partitioner" when that is for keys of another type. [P1]
   template <class F>
   [[nodiscard]] auto reduce_by_key(F f, Partitioning partitions = {}) const;
+  /// Values become combiners: `create(value)` the first of a key in a partition, `merge_value(combiner, value)` the others, and
+  /// `merge_combiners(combiner, combiner)` those of two partitions. [P1]
   template <class Create, class MergeValue, class MergeCombiners>
   [[nodiscard]] auto combine_by_key(Create create, MergeValue merge_value, MergeCombiners merge_combiners,
                                     Partitioning partitions = {}) const;
+  /// (k, all values of k in the batch, std::vector<V>), in batch order. [P1]
   [[nodiscard]] auto group_by_key(Partitioning partitions = {}) const;
 
   /// Joins of the two batches of the same time; both streams need the same context and the same slide. A Batch is joined inside
   /// `transform`. Errors: PlanError "different_contexts", "different_slides". [P3, P9]
   template <class Other>
   [[nodiscard]] auto join(const Other& other, Partitioning partitions = {}) const;
+  /// Every pair of this stream, with std::nullopt where the other has none. [P3]
   template <class Other>
   [[nodiscard]] auto left_outer_join(const Other& other, Partitioning partitions = {}) const;
+  /// Every pair of the other stream, with std::nullopt where this one has none. [P3]
   template <class Other>
   [[nodiscard]] auto right_outer_join(const Other& other, Partitioning partitions = {}) const;
+  /// The pairs of both streams, with std::nullopt where one of them has none. [P3]
   template <class Other>
   [[nodiscard]] auto full_outer_join(const Other& other, Partitioning partitions = {}) const;
+  /// (k, all values of k here and all values of k there), two vectors. [P3]
   template <class Other>
   [[nodiscard]] auto cogroup(const Other& other, Partitioning partitions = {}) const;
 
@@ -199,6 +210,7 @@ class StreamOps : public NarrowOps<Self, T> {
   /// replaced when the batch is run again. A program that shares its input (KafkaGroup) has the name of its part behind the
   /// prefix: `prefix-orders-3-<…>`. [M13]
   void save_as_text_files(std::string prefix, std::string suffix = {}) const;
+  /// The same in the form of `Context::object_file`. Needs a codec for the records.
   void save_as_object_files(std::string prefix, std::string suffix = {}) const;
 
   // ---- facts ------------------------------------------------------------------------------------------------------------
@@ -209,6 +221,7 @@ class StreamOps : public NarrowOps<Self, T> {
   /// on_arrival; "window_passed" and "state_forgotten" for windows and states of which a part went with an earlier run, or is
   /// not remembered. [M22]
   [[nodiscard]] std::vector<Batch<T>> slice(Time from, Time to) const;
+  /// The same.
   [[nodiscard]] std::vector<Batch<T>> slice(Interval interval) const { return slice(interval.begin, interval.end); }
 
   /// Time between two batches; zero when the gate is on_arrival.
@@ -217,8 +230,12 @@ class StreamOps : public NarrowOps<Self, T> {
   [[nodiscard]] Context context() const noexcept { return Context{self().engine()->runtime()}; }
 
   // For those who write operators.
+
+  /// As slide_duration.
   [[nodiscard]] Duration slide() const noexcept { return self().node().slide(); }
+  /// Whether the stream has a batch at `t`, at which the context has one. [B2]
   [[nodiscard]] bool has_batch_at(Time t) const noexcept { return self().node().has_batch_at(t); }
+  /// The engine of the context.
   [[nodiscard]] const std::shared_ptr<detail::StreamingEngine>& engine() const noexcept {
     return self().node().engine();
   }
@@ -226,6 +243,7 @@ class StreamOps : public NarrowOps<Self, T> {
   /// The stream whose batch at t is `g(batch at t)`. `use`: what that does with keys.
   template <class G>
   [[nodiscard]] auto lift(const char* op, detail::KeyUse use, G g) const;
+  /// The same for an operator that does nothing with keys.
   template <class G>
   [[nodiscard]] auto lift(const char* op, G g) const;
 
@@ -245,10 +263,10 @@ class DStream : public StreamOps<DStream<T>, T> {
   static_assert(Record<T>, "the records of a DStream are movable objects; use std::string_view, a value or a struct");
 
  public:
-  using node_type = T;
-  using reference = const T&;
-  static constexpr detail::ChainFacts facts{};
-  using NodePointer = std::shared_ptr<detail::StreamNode<T>>;
+  using node_type = T;                                         ///< for operators, as what follows
+  using reference = const T&;                                  ///< how its loop hands on a record
+  static constexpr detail::ChainFacts facts{};                 ///< what its stages leave as it was
+  using NodePointer = std::shared_ptr<detail::StreamNode<T>>;  ///< of the graph
 
   /// For those who write operators and sources.
   explicit DStream(NodePointer node) : node_{std::move(node)} {}
@@ -257,13 +275,18 @@ class DStream : public StreamOps<DStream<T>, T> {
     requires std::same_as<std::remove_cvref_t<Ref>, T>
   DStream(const DStreamChain<In, Stages, Ref, Facts>& chain);  // NOLINT(google-explicit-constructor): the same records
 
+  /// The node of the graph on which its stages stand.
   [[nodiscard]] detail::StreamNode<T>& node() const noexcept { return *node_; }
+  /// The same, shared.
   [[nodiscard]] const NodePointer& node_pointer() const noexcept { return node_; }
+  /// The fused stages: none.
   [[nodiscard]] detail::Identity stages() const noexcept { return {}; }
+  /// A chain of other stages on the same node.
   template <class Ref, detail::ChainFacts Facts, class Stages>
   [[nodiscard]] auto with_stages(Stages stages) const {
     return DStreamChain<T, Stages, Ref, Facts>{node_, std::move(stages)};
   }
+  /// The batch of `t`. Pre: it is the time of a batch that runs, or is remembered.
   [[nodiscard]] Batch<T> at(Time t) const { return node_->batch_at(t); }
 
   /// Pins the name under which a checkpoint keeps the state of this stream, or the position of this input: by default it follows
@@ -281,21 +304,27 @@ class DStream : public StreamOps<DStream<T>, T> {
 template <class In, class Stages, class Ref, detail::ChainFacts Facts>
 class DStreamChain : public StreamOps<DStreamChain<In, Stages, Ref, Facts>, std::remove_cvref_t<Ref>> {
  public:
-  using node_type = In;
-  using reference = Ref;
-  static constexpr detail::ChainFacts facts = Facts;
-  using NodePointer = std::shared_ptr<detail::StreamNode<In>>;
+  using node_type = In;                                         ///< for operators, as what follows
+  using reference = Ref;                                        ///< how its loop hands on a record
+  static constexpr detail::ChainFacts facts = Facts;            ///< what its stages leave as it was
+  using NodePointer = std::shared_ptr<detail::StreamNode<In>>;  ///< of the graph
 
+  /// For those who write operators.
   DStreamChain(NodePointer node, Stages stages) : node_{std::move(node)}, stages_{std::move(stages)} {
     node_->engine()->check_can_change("a transformation");
   }
+  /// The node of the graph on which its stages stand.
   [[nodiscard]] detail::StreamNode<In>& node() const noexcept { return *node_; }
+  /// The same, shared.
   [[nodiscard]] const NodePointer& node_pointer() const noexcept { return node_; }
+  /// The fused stages.
   [[nodiscard]] const Stages& stages() const noexcept { return stages_; }
+  /// A chain of other stages on the same node.
   template <class NextRef, detail::ChainFacts NextFacts, class NextStages>
   [[nodiscard]] auto with_stages(NextStages stages) const {
     return DStreamChain<In, NextStages, NextRef, NextFacts>{node_, std::move(stages)};
   }
+  /// The batch of `t`, as a chain. Pre: it is the time of a batch that runs, or is remembered.
   [[nodiscard]] BatchChain<In, Stages, Ref, Facts> at(Time t) const {
     return {node_->batch_at(t).node_pointer(), stages_};
   }
@@ -309,13 +338,14 @@ class DStreamChain : public StreamOps<DStreamChain<In, Stages, Ref, Facts>, std:
 template <class K, class S>
 class StateStream : public DStream<std::pair<K, S>> {
  public:
+  /// For the operator.
   StateStream(DStream<std::pair<K, S>> stream, KeyedStateView<K, S> state)
       : DStream<std::pair<K, S>>{std::move(stream)}, state_{std::move(state)} {}
 
   /// For reading the state while the stream runs. May be taken before the start.
   [[nodiscard]] const KeyedStateView<K, S>& state() const noexcept { return state_; }
 
-  // As of DStream.
+  /// As of DStream.
   StateStream name(std::string name) const {
     static_cast<void>(DStream<std::pair<K, S>>::name(std::move(name)));
     return *this;
@@ -330,8 +360,9 @@ class StateStream : public DStream<std::pair<K, S>> {
 template <class K, class S, class Out>
 class MapWithStateStream : public DStream<Out> {
  public:
-  using Snapshots = DStream<std::pair<K, S>>;
+  using Snapshots = DStream<std::pair<K, S>>;  ///< all keys and states
 
+  /// For the operator.
   MapWithStateStream(DStream<Out> stream, KeyedStateView<K, S> state, std::function<Snapshots()> snapshots)
       : DStream<Out>{std::move(stream)}, state_{std::move(state)}, snapshots_{std::move(snapshots)} {}
 
@@ -346,7 +377,7 @@ class MapWithStateStream : public DStream<Out> {
     return snapshots_();
   }
 
-  // As of DStream.
+  /// As of DStream.
   MapWithStateStream name(std::string name) const {
     static_cast<void>(DStream<Out>::name(std::move(name)));
     return *this;

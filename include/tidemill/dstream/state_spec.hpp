@@ -171,8 +171,10 @@ template <class K, class S>
 class InitialState {
  public:
   InitialState() = default;
+  /// From pairs.
   InitialState(std::vector<std::pair<K, S>> pairs)  // NOLINT(google-explicit-constructor): says the same
       : pairs_{std::move(pairs)} {}
+  /// From a batch of pairs, which is computed in the first batch of the stream.
   InitialState(Batch<std::pair<K, S>> batch)  // NOLINT(google-explicit-constructor): says the same
       : pairs_{std::move(batch)} {}
 
@@ -197,7 +199,9 @@ class InitialState {
   std::variant<std::monostate, std::vector<std::pair<K, S>>, Batch<std::pair<K, S>>> pairs_;
 };
 
+/// No states to begin with.
 struct NoInitialState {
+  /// Calls nothing.
   template <class See>
   void for_each(See&&) const noexcept {}
 };
@@ -206,8 +210,9 @@ struct NoInitialState {
 template <StateValue S, class F, class Initial = NoInitialState>
 class StateSpec {
  public:
-  using state_type = S;
+  using state_type = S;  ///< of a key
 
+  /// By `state_spec`.
   StateSpec(F f, Initial initial) : f_{std::move(f)}, initial_{std::move(initial)} {}
 
   /// The states to begin with: `std::vector<std::pair<K, S>>`, or a `Batch<std::pair<K, S>>`. Needs a copyable S. [X10]
@@ -215,6 +220,7 @@ class StateSpec {
   [[nodiscard]] auto initial_state(std::vector<std::pair<K, S>> pairs) && {
     return with_initial(InitialState<K, S>{std::move(pairs)});
   }
+  /// The same.
   template <class K>
   [[nodiscard]] auto initial_state(Batch<std::pair<K, S>> batch) && {
     return with_initial(InitialState<K, S>{std::move(batch)});
@@ -244,10 +250,15 @@ class StateSpec {
   }
 
   // For the operator.
+  /// As it was given.
   [[nodiscard]] const F& function() const noexcept { return f_; }
+  /// As it was given; NoInitialState otherwise.
   [[nodiscard]] const Initial& initial() const noexcept { return initial_; }
+  /// 0: the parallelism of the context.
   [[nodiscard]] std::size_t partitions() const noexcept { return partitions_; }
+  /// Of the timeout, if there is one.
   [[nodiscard]] std::optional<Duration> idle() const noexcept { return idle_; }
+  /// Of lazy_timeouts, if they were asked for.
   [[nodiscard]] std::optional<Duration> lazy() const noexcept { return lazy_; }
 
  private:

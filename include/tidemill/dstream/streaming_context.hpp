@@ -43,6 +43,7 @@
 
 namespace tidemill {
 
+/// What a context is told besides its gate.
 struct StreamingOptions {
   /// A graceful stop gives up after this long. Default: ten batch intervals, and at least 10 s.
   std::optional<Duration> graceful_stop_timeout = std::nullopt;
@@ -72,7 +73,7 @@ struct StreamingOptions {
 /// Threads: streams are built by one thread before the start; after it, any thread may call any member.
 class TIDEMILL_API StreamingContext {
  public:
-  using Options = StreamingOptions;
+  using Options = StreamingOptions;  ///< the same, in fewer words
 
   /// A batch at every multiple of `batch_interval` since the epoch. Errors: ConfigError naming the value.
   StreamingContext(const Context& context, Duration batch_interval, Options options = {});
@@ -83,6 +84,7 @@ class TIDEMILL_API StreamingContext {
   StreamingContext(const StreamingContext&) = delete;
   StreamingContext& operator=(const StreamingContext&) = delete;
 
+  /// Its threads, clock and log. [C3]
   [[nodiscard]] const Context& context() const noexcept { return context_; }
   /// Zero when the gate is on_arrival.
   [[nodiscard]] Duration batch_interval() const noexcept { return engine_->batch_interval(); }
@@ -222,15 +224,19 @@ class TIDEMILL_API StreamingContext {
   template <class CompletionToken>
   auto async_await_termination(CompletionToken&& token);
 
+  /// initialized, active or stopped. [C20]
   [[nodiscard]] StreamingState state() const noexcept { return engine_->state(); }
 
   // ---- watching ---------------------------------------------------------------------------------------------------------
 
+  /// It hears what happens from now on. [C16]
   void add_listener(std::shared_ptr<StreamingListener> listener) { engine_->add_listener(std::move(listener)); }
+  /// It hears no more, but what is being told just now. [C16]
   void remove_listener(const std::shared_ptr<StreamingListener>& listener) { engine_->remove_listener(listener); }
+  /// Counters and gauges, all of one moment.
   [[nodiscard]] StreamingMetrics metrics() const { return engine_->metrics(); }
 
-  // For those who write inputs.
+  /// For those who write inputs.
   [[nodiscard]] const std::shared_ptr<detail::StreamingEngine>& engine() const noexcept { return engine_; }
 
  private:

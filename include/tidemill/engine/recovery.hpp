@@ -24,9 +24,10 @@ enum class FailedBatch : std::uint8_t {
   carry_on,
 };
 
+/// How a context with a checkpoint goes on after a crash, and after a batch that failed twice.
 struct RecoveryOptions {
-  CatchUp catch_up = CatchUp::all;
-  FailedBatch failed_batch = FailedBatch::stop;
+  CatchUp catch_up = CatchUp::all;               ///< what becomes of the ticks that passed meanwhile
+  FailedBatch failed_batch = FailedBatch::stop;  ///< what becomes of a batch that failed twice
   /// What receivers and sockets receive is written into the checkpoint before a batch takes it, and a later run takes it again:
   /// a block that `store` has returned for is not lost, and what a socket has read not when only the process ends
   /// (docs/guarantees.md). Without it such inputs lose what was not worked on. [R9, R11]
