@@ -232,8 +232,8 @@ void begin_with(KeyedStore<K, S>& store, const Initial& initial) {
   using Table = KeyedTable<K, S>;
   if constexpr (!std::is_same_v<Initial, NoInitialState>) {
     initial.for_each([&](const auto& key, const S& state) {
-      static_assert(
-          requires { TableKey<K>::probe(key); }, "the keys of the initial state must be those of the stream");
+      static_assert(std::constructible_from<K, decltype(key)>,
+                    "the keys of the initial state must be those of the stream");
       auto probe = TableKey<K>::probe(key);
       const std::uint32_t tag = Table::tag_of(probe);
       Table& table = store.partition(partition_of_tag(tag, store.partitions())).table;
