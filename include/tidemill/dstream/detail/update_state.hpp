@@ -26,10 +26,10 @@ struct UpdateFunction {
       "the function of update_state_by_key<S> must take (const std::vector<V>&, std::optional<S>), or the same after "
       "the Time of the batch and the key, and return std::optional<S>; instead of std::optional<S> it may take const "
       "S*. Or it takes std::span<const StateUpdate<K, V, S>> and returns a range of std::pair<K, S>");
+  using State = std::conditional_t<copies, std::optional<S>, const S*>;
   template <class Result>
   static constexpr bool is_state = std::convertible_to<Result, std::optional<S>>;
   static consteval bool returns_state() {
-    using State = std::conditional_t<copies, std::optional<S>, const S*>;
     if constexpr (timed<Key, State>) {
       return is_state<std::invoke_result_t<const F&, Time, Key, Values, State>>;
     } else if constexpr (plain<State>) {
@@ -43,7 +43,6 @@ struct UpdateFunction {
                 "remove the key");
   static_assert(by_partition || !copies || std::copy_constructible<S>,
                 "update_state_by_key: a state that cannot be copied is taken as const S*");
-  using State = std::conditional_t<copies, std::optional<S>, const S*>;
 
   [[nodiscard]] static std::optional<S> invoke(const F& f, Time t, View key, Values values, const S* state) {
     if constexpr (timed<Key, State>) {
