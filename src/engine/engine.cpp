@@ -625,6 +625,7 @@ class StreamingEngine::Impl final : public InputHost {
     sinks_.clear();
     durability_.reset();
     states_.clear();
+    host_states_.clear();
     scope_ = nullptr;
   }
 
@@ -660,6 +661,7 @@ class StreamingEngine::Impl final : public InputHost {
     std::string why_not;
   };
   std::vector<State> states_;
+  std::vector<std::shared_ptr<HostState>> host_states_;  // shared with the streams, and with whoever looks at them
 
  private:
   enum class Turn { ran_batch, idle, ended, failed };
@@ -940,10 +942,16 @@ class StreamingEngine::Impl final : public InputHost {
     if (!taken && durability_) return stop_for_failure();
     std::vector<bool> done(outputs_.size(), !taken);
     bool good = false;
+    if (!sinks_.empty()) {
+      for (const auto& state : host_states_) state->hold();
+    }
     if (durability_) {
       good = attempt(t, info, done, LogLevel::warning) || (!fenced() && attempt(t, info, done, LogLevel::error));
     } else {
       good = attempt(t, info, done, LogLevel::error);
+    }
+    if (good && taken) {
+      for (const auto& state : host_states_) state->show();
     }
     if (info.processing_start_time) complete(info);
     if (fenced()) return stop_for_failure();
@@ -1600,6 +1608,10 @@ void StreamingEngine::add_state(std::shared_ptr<const GraphNode> node, std::shar
                                 std::string part) {
   check_can_change(node->op().c_str());
   impl_->states_.push_back({std::move(node), std::move(part), std::move(state), {}});
+}
+void StreamingEngine::add_host_state(std::shared_ptr<HostState> state) {
+  check_can_change("a state");
+  impl_->host_states_.push_back(std::move(state));
 }
 void StreamingEngine::add_unsaved_state(std::shared_ptr<const GraphNode> node, std::string why) {
   check_can_change(node->op().c_str());

@@ -66,6 +66,46 @@ TEST(KeyedStore, ABatchChangesAllPartitionsOrNone) {
   EXPECT_EQ(store.last_batch(), at(1));
 }
 
+// Keys come, go and come again within what is hidden; now and then everything is shown.
+TEST(KeyedStore, ShowsTheHostWhatItIsHeldAt) {
+  std::mt19937 random{5};
+  Store store{3, false};
+  Content content;
+  Content shown;
+  std::optional<Time> shown_at;
+  store.hold();
+  for (int batch = 1; batch <= 300; ++batch) {
+    store.step(at(batch), [&] {
+      for (int i = 0; i < 8; ++i) {
+        const std::string key = std::to_string(random() % 20);
+        if (random() % 3 == 0 && content.erase(key) != 0) {
+          drop(store, key);
+        } else {
+          content[key] = static_cast<int>(random() % 1000);
+          put(store, key, content[key]);
+        }
+      }
+    });
+    if (random() % 4 == 0) {
+      store.show();
+      shown = content;
+      shown_at = at(batch);
+      store.hold();
+    }
+    const Store::Snapshot snapshot = store.snapshot();
+    ASSERT_EQ((Content{snapshot.entries.begin(), snapshot.entries.end()}), shown) << batch;
+    ASSERT_EQ(snapshot.entries.size(), shown.size());
+    ASSERT_EQ(snapshot.time, shown_at);
+    ASSERT_EQ(store.size(), shown.size());
+    ASSERT_EQ(store.last_batch(), shown_at);
+    for (int i = 0; i < 20; ++i) {
+      const auto found = shown.find(std::to_string(i));
+      ASSERT_EQ(store.get(std::to_string(i)), found == shown.end() ? std::nullopt : std::optional{found->second})
+          << i << " in batch " << batch;
+    }
+  }
+}
+
 TEST(KeyedStore, EveryVersionThatIsHeldCanBeReadLater) {
   std::mt19937 random{17};
   Store store{3, false};

@@ -293,6 +293,103 @@ TEST(Sink, WithoutACheckpointCommitsEachBatchThatSucceeds) {
   EXPECT_THAT(seen_in(store), ContainerEq(Commits{{at(1001), {"a", "b"}}, {at(1003), {"d"}}}));
 }
 
+/// Looks around whenever it is called, and fails its commits as told: before the store has them, or after, when the answer is
+/// lost.
+class WatchedSink final : public TransactionalSink {
+ public:
+  [[nodiscard]] std::string name() const override { return "watched"; }
+  void open(const SinkSession&) override {}
+  [[nodiscard]] std::optional<Time> last_committed() override { return committed_; }
+  void begin(Time) override { look(); }
+  void write(std::span<const std::string>) { look(); }
+  void commit(const SinkCommit& commit) override {
+    look();
+    if (failures_before > 0 && failures_before-- > 0) throw SinkError("store", "refused", Retry::may_help);
+    committed_ = commit.batch_time;
+    look();
+    if (failures_after > 0 && failures_after-- > 0) throw SinkError("store", "who knows", Retry::may_help);
+  }
+  void roll_back() noexcept override { look(); }
+  void close() noexcept override {}
+
+  std::function<void()> look = [] {};
+  int failures_before = 0;
+  int failures_after = 0;
+
+ private:
+  std::optional<Time> committed_;
+};
+
+// What the program itself, another thread of it say, may see of the states.
+TEST(Sink, ShowsStatesToTheHostOnlyWhenTheTransactionHasCommitted) {
+  const auto count = [](const std::string& word, std::optional<long> one, State<long>& state) {
+    state.update(state.get_option().value_or(0) + one.value_or(0));
+    return word;
+  };
+  using Totals = std::vector<std::pair<std::string, long>>;
+  using Seen = std::set<Totals>;
+  for (const bool has_checkpoint : {false, true}) {
+    for (const bool answer_is_lost : {false, true}) {
+      SCOPED_TRACE(std::string{has_checkpoint ? "with" : "without"} + " a checkpoint, " +
+                   (answer_is_lost ? "the answer is lost" : "the commit is refused"));
+      const auto sink = std::make_shared<WatchedSink>();
+      const auto clock = std::make_shared<ManualClock>();
+      const Context context{{.app_name = "job",
+                             .parallelism = 1,
+                             .executor = nullptr,
+                             .clock = clock,
+                             .log = nullptr,
+                             .fs = std::make_shared<SimFs>()}};
+      const Tape<std::string> tape;
+      std::function<Totals()> totals;
+      const auto setup = [&] {
+        auto fresh = std::make_unique<StreamingContext>(context, 1s);
+        const auto stream = tape.stream(*fresh)
+                                .map([](const std::string& word) {
+                                  return std::pair{word, 1L};
+                                })
+                                .map_with_state(state_spec<long>(count));
+        totals = [state = stream.state()] {
+          const auto entries = state.snapshot().entries;
+          Totals all{entries.begin(), entries.end()};
+          std::sort(all.begin(), all.end());
+          const auto of_a = std::find_if(all.begin(), all.end(), [](const auto& one) { return one.first == "a"; });
+          EXPECT_EQ(state.get("a"), of_a == all.end() ? std::nullopt : std::optional{of_a->second});
+          return all;
+        };
+        stream.save_to(sink);
+        return fresh;
+      };
+      const auto ssc = has_checkpoint ? StreamingContext::get_or_create("checkpoint", setup) : setup();
+      ssc->start(Drive::by_host);
+      Seen seen;
+      sink->look = [&] { seen.insert(totals()); };
+      const auto step = [&](std::vector<std::string> words) {
+        seen.clear();
+        Tape{tape}.write(std::move(words));
+        clock->advance(1s);
+        while (ssc->step()) {
+        }
+        return seen;
+      };
+      EXPECT_EQ(step({"a", "b"}), Seen{Totals{}}) << "until the sink has it, nobody sees the batch";
+      const Totals first{{"a", 1}, {"b", 1}};
+      EXPECT_EQ(totals(), first);
+
+      (answer_is_lost ? sink->failures_after : sink->failures_before) = 1;
+      EXPECT_EQ(step({"a"}), Seen{first});
+      // With a checkpoint the batch is tried again. When the store has it, that is found, and only the states are left to do.
+      const Totals second{{"a", has_checkpoint ? 2 : 1}, {"b", 1}};
+      EXPECT_EQ(totals(), second);
+
+      sink->failures_before = 100;
+      EXPECT_EQ(step({"b", "c"}), Seen{second});
+      EXPECT_EQ(totals(), second) << "what never committed is never seen";
+      EXPECT_EQ(ssc->state(), has_checkpoint ? StreamingState::stopped : StreamingState::active);
+    }
+  }
+}
+
 TEST(Sink, IsGivenTheSameIdInEveryRunAndAnotherInAnotherCheckpoint) {
   class Asks final : public TransactionalSink {
    public:

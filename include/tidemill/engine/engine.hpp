@@ -32,6 +32,7 @@
 #include "tidemill/io/input.hpp"
 #include "tidemill/io/sink.hpp"
 #include "tidemill/state/durable_state.hpp"
+#include "tidemill/state/host_state.hpp"
 
 namespace tidemill::detail {
 
@@ -162,6 +163,8 @@ class TIDEMILL_API StreamingEngine final : public std::enable_shared_from_this<S
   void add_state(std::shared_ptr<const GraphNode> node, std::shared_ptr<DurableState> state, std::string part = {});
   /// A state that no checkpoint can keep, and why: such a program runs without one only.
   void add_unsaved_state(std::shared_ptr<const GraphNode> node, std::string why);
+  /// A state that shows a batch to the host when the transactions of the batch have committed.
+  void add_host_state(std::shared_ptr<HostState> state);
   void check_can_change(const char* what) const;
   /// The program is one of several that share their input, and sees the part of this name; said before anything else is added.
   /// From then on operators that have to see more are refused.

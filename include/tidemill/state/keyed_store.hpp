@@ -20,6 +20,7 @@
 #include "tidemill/core/time.hpp"
 #include "tidemill/state/detail/step_gate.hpp"
 #include "tidemill/state/expiry.hpp"
+#include "tidemill/state/host_state.hpp"
 #include "tidemill/state/keyed_table.hpp"
 
 namespace tidemill {
@@ -113,10 +114,10 @@ class StorePartition {
 }  // namespace detail
 
 /// Errors:  see `step`.
-/// Threads: `step` and what it calls by one thread at a time (partitions by several); `get`, `snapshot`, `size` and `last_batch`
-///          by any number at any time.
+/// Threads: `hold` and `show` as HostState; `step` and what it calls by one thread at a time (partitions by several); `get`,
+///          `snapshot`, `size` and `last_batch` by any number at any time.
 template <class K, StateValue S>
-class KeyedStore {
+class KeyedStore final : public HostState {
  public:
   using Partition = detail::StorePartition<K, S>;
   using Table = KeyedTable<K, S>;
@@ -147,6 +148,7 @@ class KeyedStore {
       return std::move(next_);
     }
 
+    std::size_t size_ = 0;                    // how many keys there were
     std::optional<Time> time_;                // of the batch; nothing before the first
     std::vector<typename Table::Undo> undo_;  // from the next version to this one, a partition each
     std::shared_ptr<Version> next_;           // shared with whoever holds that; both written once, under the gate
@@ -190,6 +192,7 @@ class KeyedStore {
       auto before = partition->commit(keep);
       if (keep == Table::Keep::undo) undo.push_back(std::move(before));
     }
+    for (const auto& partition : partitions_) next->size_ += partition->table.size();
     current_->undo_ = std::move(undo);
     current_->set_next(next);
     current_ = std::move(next);
@@ -238,6 +241,18 @@ class KeyedStore {
     }
     current_ = std::make_shared<Version>(last);
     partitions_.swap(partitions);
+    for (const auto& partition : partitions_) current_->size_ += partition->table.size();
+    held_.reset();
+  }
+
+  void hold() noexcept override {
+    const auto reading = gate_.read();
+    if (!held_) held_ = current_;
+  }
+  void show() noexcept override {
+    std::shared_ptr<Version> gone;  // ends when the gate is open: a chain of versions may be long
+    const auto reading = gate_.read();
+    gone.swap(held_);
   }
 
   // ---- for the host, at any time ----------------------------------------------------------------------------------------------
@@ -248,8 +263,20 @@ class KeyedStore {
     const auto probe = detail::TableKey<K>::probe(key);
     const std::uint32_t tag = Table::tag_of(probe);
     const auto reading = gate_.read();
-    const Table& table = partitions_[detail::partition_of_tag(tag, partitions_.size())]->table;
+    const std::size_t p = detail::partition_of_tag(tag, partitions_.size());
+    const Table& table = partitions_[p]->table;
     const auto place = table.find(tag, probe);
+    if (held_ && held_ != current_) {
+      const Past past{*held_, p};
+      const auto* const then = place ? past.find(place.slot()) : nullptr;
+      if (place && then == nullptr) return table.state(place);
+      if (then != nullptr && then->state != nullptr && then->gone == nullptr) return *then->state;
+      std::optional<S> state;  // of a key that has gone since, and may have come again
+      past.for_each([&](Slot, const S& before, const typename Table::Stored* gone) {
+        if (gone != nullptr && detail::TableKey<K>::equal(*gone, probe)) state.emplace(before);
+      });
+      return state;
+    }
     return place ? std::optional<S>{table.state(place)} : std::nullopt;
   }
 
@@ -265,7 +292,7 @@ class KeyedStore {
     std::vector<Slot> slots;
     {
       const auto reading = gate_.read();
-      version = current_;
+      version = held_ ? held_ : current_;
       slots.reserve(partitions_.size());
       for (const auto& partition : partitions_) slots.push_back(partition->table.slots());
     }
@@ -289,13 +316,11 @@ class KeyedStore {
 
   [[nodiscard]] std::size_t size() const {
     const auto reading = gate_.read();
-    std::size_t size = 0;
-    for (const auto& partition : partitions_) size += partition->table.size();
-    return size;
+    return (held_ ? held_ : current_)->size_;
   }
   [[nodiscard]] std::optional<Time> last_batch() const {
     const auto reading = gate_.read();
-    return current_->time();
+    return (held_ ? held_ : current_)->time();
   }
   [[nodiscard]] std::size_t allocated_bytes() const {
     const auto reading = gate_.read();
@@ -388,13 +413,16 @@ class KeyedStore {
   const bool timed_;
   std::vector<std::unique_ptr<Partition>> partitions_;
   std::shared_ptr<Version> current_;  // shared with those who may want to read it later
+  std::shared_ptr<Version> held_;     // what the host sees; null: the current one
   mutable detail::StepGate gate_;
 };
 
 /// How the host reads a state while the stream runs. Copies are the same state, and keep it.
 ///
 /// Consistency: a batch is seen as soon as its state has been computed, whole or not at all; whether its output operations
-///              succeed, or it has been made durable, does not matter. Before the first batch there is nothing.
+///              succeed, or it has been made durable, does not matter. Where there are transactional sinks (save_to,
+///              save_to_kafka) it is seen when its transactions have committed and its output operations have succeeded; a
+///              batch that failed, when a later one has. Before the first batch there is nothing.
 /// Cost:        the host waits for a batch that is changing the state. A batch waits for a reader as long as it takes to copy
 ///              one state (`get`) or some four thousand (`snapshot`); a snapshot that takes several batches keeps what they
 ///              overwrite until it is done.

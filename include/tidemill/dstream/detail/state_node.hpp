@@ -266,6 +266,7 @@ void copy_state(KeyedStore<K, S>& store, const typename KeyedStore<K, S>::Versio
 template <class K, class S, SavedTouch touch>
 void register_state(const std::shared_ptr<StreamingEngine>& engine, const std::shared_ptr<const GraphNode>& node,
                     const std::shared_ptr<KeyedStore<K, S>>& store) {
+  engine->add_host_state(store);
   if constexpr (Encodable<K> && Encodable<S> && std::copy_constructible<K>) {
     engine->add_state(node, std::make_shared<DurableKeyedStore<K, S, touch>>(store, engine->runtime()->executor,
                                                                              node->op(), std::string{}));

@@ -1,0 +1,7 @@
+#include "tidemill/state/host_state.hpp"
+
+namespace tidemill {
+
+HostState::~HostState() = default;
+
+}  // namespace tidemill
