@@ -196,6 +196,7 @@ class KeyedStore final : public HostState {
     current_->undo_ = std::move(undo);
     current_->set_next(next);
     current_ = std::move(next);
+    pasts_.clear();
     return current_;
   }
   /// Whether there has been a batch, in this run or in the one that it continues. Pre: within `step`, or by its thread.
@@ -243,6 +244,7 @@ class KeyedStore final : public HostState {
     partitions_.swap(partitions);
     for (const auto& partition : partitions_) current_->size_ += partition->table.size();
     held_.reset();
+    pasts_.clear();
   }
 
   void hold() noexcept override {
@@ -253,6 +255,7 @@ class KeyedStore final : public HostState {
     std::shared_ptr<Version> gone;  // ends when the gate is open: a chain of versions may be long
     const auto reading = gate_.read();
     gone.swap(held_);
+    pasts_.clear();
   }
 
   // ---- for the host, at any time ----------------------------------------------------------------------------------------------
@@ -267,7 +270,9 @@ class KeyedStore final : public HostState {
     const Table& table = partitions_[p]->table;
     const auto place = table.find(tag, probe);
     if (held_ && held_ != current_) {
-      const Past past{*held_, p};
+      if (pasts_.empty()) pasts_.resize(partitions_.size());
+      if (!pasts_[p]) pasts_[p].emplace(*held_, p);  // as long as a batch takes; the next key is found at once
+      const Past& past = *pasts_[p];
       const auto* const then = place ? past.find(place.slot()) : nullptr;
       if (place && then == nullptr) return table.state(place);
       if (then != nullptr && then->state != nullptr && then->gone == nullptr) return *then->state;
@@ -412,8 +417,9 @@ class KeyedStore final : public HostState {
 
   const bool timed_;
   std::vector<std::unique_ptr<Partition>> partitions_;
-  std::shared_ptr<Version> current_;  // shared with those who may want to read it later
-  std::shared_ptr<Version> held_;     // what the host sees; null: the current one
+  std::shared_ptr<Version> current_;                // shared with those who may want to read it later
+  std::shared_ptr<Version> held_;                   // what the host sees; null: the current one
+  mutable std::vector<std::optional<Past>> pasts_;  // what differs between the two, of partitions that were asked for
   mutable detail::StepGate gate_;
 };
 
