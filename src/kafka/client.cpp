@@ -9,6 +9,20 @@
 
 namespace tidemill::detail {
 
+namespace {
+
+constexpr RefusedSetting refused_anywhere[] = {
+    {"log.queue", "the log goes to that of the context in any case"},
+    {"enable.random.seed", "it would seed the host's random numbers"},
+    {"enabled_events", "errors and reports of deliveries would go where nobody hears them"},
+    {"enable_sasl_queue", "token_source decides that"},
+    {"internal.termination.signal", "it would put a signal handler into the host"},
+    {"test.mock.num.brokers",
+     "a cluster of its own would take the place of the brokers; a test has testing::MockKafka"},
+};
+
+}  // namespace
+
 std::string describe(rd_kafka_resp_err_t error) {
   return std::string{rd_kafka_err2str(error)} + " (" + rd_kafka_err2name(error) + ')';
 }
@@ -27,10 +41,12 @@ void KafkaConf::set(const std::string& name, const std::string& value) {
 
 void KafkaConf::set_all(const KafkaSettings& settings, std::span<const RefusedSetting> refused) {
   for (const auto& [name, value] : settings) {
-    const auto found = std::find_if(refused.begin(), refused.end(),
-                                    [&name = name](const RefusedSetting& one) { return one.name == name; });
-    if (found != refused.end())
-      throw ConfigError(owner_ + ": the setting \"" + name + "\" may not be given: " + std::string{found->reason});
+    for (const auto some : {refused, std::span<const RefusedSetting>{refused_anywhere}}) {
+      const auto found = std::find_if(some.begin(), some.end(),
+                                      [&name = name](const RefusedSetting& one) { return one.name == name; });
+      if (found != some.end())
+        throw ConfigError(owner_ + ": the setting \"" + name + "\" may not be given: " + std::string{found->reason});
+    }
     set(name, value);
   }
 }

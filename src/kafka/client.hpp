@@ -31,7 +31,7 @@ class KafkaConf {
   /// `owner`, as "the Kafka source of topic orders", begins the messages.
   explicit KafkaConf(std::string owner);
   void set(const std::string& name, const std::string& value);
-  /// What the user gave.
+  /// What the user gave. Some settings are refused whoever asks.
   void set_all(const KafkaSettings& settings, std::span<const RefusedSetting> refused);
   /// The settings are those that a token source is for; otherwise nobody would ever call it.
   void expect_oauth() const;

@@ -101,9 +101,8 @@ constexpr std::array refused_membership = {
     RefusedSetting{"group.id", "it is KafkaSource::group_id"},
     RefusedSetting{"enable.auto.commit", "the checkpoints keep the offsets"},
     RefusedSetting{"auto.commit.enable", "the checkpoints keep the offsets"},
+    RefusedSetting{"enable.auto.offset.store", "the checkpoints keep the offsets"},
     RefusedSetting{"auto.offset.reset", "the member of the group reads nothing"},
-    RefusedSetting{"log.queue", "the log goes to that of the context in any case"},
-    RefusedSetting{"enable.random.seed", "it would seed the host's random numbers"},
 };
 
 void check(const KafkaGroupOptions& options) {
@@ -206,8 +205,12 @@ class KafkaGroup::Impl final : private detail::KafkaObserver {
         fs_{options_.recovery.store.fs ? options_.recovery.store.fs : context_.runtime()->fs} {
     if (!setup_) throw ConfigError("a KafkaGroup was given no function that builds the streams of a partition");
     // What would be refused when a partition comes is refused here.
-    static_cast<void>(KafkaInput{context_.app_name(), source_of({options_.source.topics.front(), 0})});
-    static_cast<void>(new_context());
+    const auto ssc = new_context();
+    const auto input = [&](KafkaSource source) {
+      return std::make_shared<KafkaInput>(context_.app_name(), std::move(source));
+    };
+    static_cast<void>(input(options_.source));  // with its start, which partitions do not have
+    static_cast<void>(detail::make_kafka_stream(*ssc, input(source_of({options_.source.topics.front(), 0}))));
   }
   ~Impl() override { stop(StopMode::immediate); }
   Impl(const Impl&) = delete;

@@ -63,9 +63,10 @@ constexpr std::array refused_settings = {
     RefusedSetting{"group.instance.id", by_group},
     RefusedSetting{"partition.assignment.strategy", by_group},
     RefusedSetting{"group.protocol.type", by_group},
-    RefusedSetting{"log.queue", "the log goes to that of the context in any case"},
-    RefusedSetting{"enable.random.seed", "it would seed the host's random numbers"},
 };
+
+// Topics of the brokers' own, which only their names lead to.
+bool is_internal(std::string_view topic) { return topic == "__consumer_offsets" || topic == "__transaction_state"; }
 
 std::string name_of(const KafkaSource& source) {
   if (!source.topic_pattern.empty()) return "Kafka topics like " + source.topic_pattern;
@@ -80,6 +81,30 @@ std::string name_of(const KafkaSource& source) {
     separator = ',';
   }
   return name;
+}
+
+// What of it would have no effect is a mistake, which else shows when records are missing.
+void check_start(const KafkaSource& source) {
+  using At = KafkaStart::At;
+  const KafkaStart& start = source.start;
+  if (start.at == At::time && start.time < Time{})
+    throw ConfigError("KafkaStart::time is " + to_string(start.time) +
+                      ", and Kafka knows no times before 1970; begin with KafkaStart::earliest()");
+  if (start.at != At::time && start.time != Time{})
+    throw ConfigError("KafkaStart::time is given and not used; make the start by KafkaStart::from(time)");
+  if (start.at != At::offsets && !start.offsets.empty())
+    throw ConfigError("KafkaStart::offsets are given and not used; make the start by KafkaStart::from(offsets)");
+  for (const auto& [partition, offset] : start.offsets) {
+    if (offset < 0)
+      throw ConfigError("the offset at which " + to_text(partition) + " is to begin is " + std::to_string(offset) +
+                        "; it must be 0 or more");
+    const auto& topics = source.topics;
+    const auto& partitions = source.partitions;
+    if ((!topics.empty() && std::find(topics.begin(), topics.end(), partition.topic) == topics.end()) ||
+        (!partitions.empty() && std::find(partitions.begin(), partitions.end(), partition) == partitions.end()))
+      throw ConfigError("KafkaStart::offsets says where " + to_text(partition) + " begins, and \"" + name_of(source) +
+                        "\" does not read it; leave it out, or correct its name");
+  }
 }
 
 void check(const KafkaSource& source) {
@@ -97,11 +122,7 @@ void check(const KafkaSource& source) {
     if (partition.topic.empty() || partition.partition < 0)
       throw ConfigError("\"" + to_text(partition) + "\" is no partition; it needs a topic and a number of 0 or more");
   }
-  for (const auto& [partition, offset] : source.start.offsets) {
-    if (offset < 0)
-      throw ConfigError("the offset at which " + to_text(partition) + " is to begin is " + std::to_string(offset) +
-                        "; it must be 0 or more");
-  }
+  check_start(source);
   if (!(source.max_rate_per_partition > 0))
     throw ConfigError("max_rate_per_partition must be above 0, and it is " +
                       std::to_string(source.max_rate_per_partition));
@@ -110,10 +131,13 @@ void check(const KafkaSource& source) {
   if (source.max_buffered_bytes < (std::size_t{1} << 20))
     throw ConfigError("max_buffered_bytes must be at least 1 MiB, and it is " +
                       std::to_string(source.max_buffered_bytes));
-  if (source.discovery_interval <= Duration::zero())
-    throw ConfigError("discovery_interval must be positive, and it is " + to_string(source.discovery_interval));
-  if (source.stall_timeout <= Duration::zero())
-    throw ConfigError("stall_timeout must be positive, and it is " + to_string(source.stall_timeout));
+  const auto check_time = [](const char* what, Duration d) {
+    if (d <= Duration::zero() || d > std::chrono::hours{24})
+      throw ConfigError("KafkaSource::" + std::string{what} + " must be above 0 and at most 1 day, and it is " +
+                        to_string(d));
+  };
+  check_time("discovery_interval", source.discovery_interval);
+  check_time("stall_timeout", source.stall_timeout);
   if (source.commit_offsets && source.group_id.empty())
     throw ConfigError("commit_offsets needs a group_id: the consumer group whose lag is watched");
 }
@@ -283,6 +307,13 @@ KafkaInput::KafkaInput(const std::string& app_name, KafkaSource source)
   }
 }
 
+void KafkaInput::check_gate(Duration batch_interval) const {
+  if (batch_interval == Duration::zero() && source_.min_records_per_partition != 1)
+    throw ConfigError(name_ + ": min_records_per_partition is " + std::to_string(source_.min_records_per_partition) +
+                      ", and the gate is on_arrival, where batches come as fast as they can and a minimum of each "
+                      "would be no rate at all; leave it at 1, or give the context a batch interval");
+}
+
 void KafkaInput::start(InputHost& host, std::size_t stream_id) {
   host_ = &host;
   stream_id_ = stream_id;
@@ -395,10 +426,17 @@ void KafkaInput::discover() {
   }
   if (pattern_) {
     const bool is_first = !looked_ && is_fresh_;
+    bool is_any = false;
     ask_for_topics(client, nullptr, [&](const rd_kafka_metadata_topic& topic) {
-      if (std::regex_match(topic.topic, *pattern_)) add_topic(topic, !is_first);
+      if (is_internal(topic.topic) || !std::regex_match(topic.topic, *pattern_)) return;
+      is_any = true;
+      add_topic(topic, !is_first);
     });
     looked_ = true;
+    if (!is_any)
+      complain_once("no topic has a name like KafkaSource::topic_pattern, \"" + source_.topic_pattern +
+                    "\", which is for whole names; it is looked for again every " +
+                    to_string(source_.discovery_interval));
     return;
   }
   std::optional<SourceError> failure;  // the first; the other topics are there all the same

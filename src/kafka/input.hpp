@@ -130,6 +130,9 @@ class TIDEMILL_API KafkaInput final : public Input, private KafkaObserver {
   /// start.
   void commit_by(std::shared_ptr<KafkaClient> member) noexcept { member_ = std::move(member); }
 
+  /// Whether it can be read with such an interval; 0: on arrival. Errors: ConfigError.
+  void check_gate(Duration batch_interval) const;
+
   [[nodiscard]] std::string name() const override { return name_; }
   void start(InputHost& host, std::size_t stream_id) override;
   void stop() noexcept override;

@@ -34,7 +34,6 @@ constexpr detail::RefusedSetting refused[] = {
     {"acks", "a record is there when all replicas in sync have it"},
     {"request.required.acks", "a record is there when all replicas in sync have it"},
     {"delivery.report.only.error", "a flush ends by the reports of those that were delivered"},
-    {"log.queue", "what the client has to say goes to the log of the context"},
 };
 
 template <auto Destroy>
@@ -102,9 +101,13 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
       throw ConfigError("the sink \"" + op_ +
                         "\" is to deliver exactly_once, and the context has no checkpoint, without which nobody knows "
                         "after a restart what was written; use StreamingContext::get_or_create, or at_least_once");
+    if (!is_transactional()) refuse_what_transactions_need(session.has_checkpoint);
     id_ = options_.transactional_id.empty() ? "tidemill-" + session.id
           : session.part.empty()            ? options_.transactional_id
                                             : options_.transactional_id + '-' + session.part;
+    if (is_transactional() && options_.offsets_group == id_)
+      throw ConfigError("the sink \"" + op_ + "\": KafkaSink::offsets_group is \"" + id_ +
+                        "\", the transactional id, whose group keeps the time of the last batch; give it another name");
     connect();
   }
 
@@ -163,7 +166,9 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
         return;
       }
       if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL)
-        throw_batch_error(to_topic(rd_kafka_topic_name(topic)) + detail::describe(code), code);
+        throw_batch_error(
+            refusal_of(rd_kafka_topic_name(topic), record.partition, size(record.key) + size(record.value), code),
+            code);
       check_in_time();
       rd_kafka_poll(producer(), 10);  // room comes when brokers acknowledge
     }
@@ -223,6 +228,16 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
   void close() noexcept { let_go(); }
 
  private:
+  void refuse_what_transactions_need(bool has_checkpoint) const {
+    for (const auto& [name, value] : {std::pair{"transactional_id", &options_.transactional_id},
+                                      std::pair{"offsets_group", &options_.offsets_group}}) {
+      if (!value->empty())
+        throw ConfigError(
+            "the sink \"" + op_ + "\": KafkaSink::" + name + " is \"" + *value +
+            "\", and delivery is at_least_once, which has no transactions; leave it out, or " +
+            (has_checkpoint ? "let delivery be exactly_once" : "have a checkpoint: StreamingContext::get_or_create"));
+    }
+  }
   [[nodiscard]] bool has_failures() noexcept {
     const std::scoped_lock lock{mutex_};
     return failures_ != 0;
@@ -433,7 +448,9 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
     if (code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT) return;  // by an abort
     try {
       const std::scoped_lock lock{mutex_};
-      if (++failures_ == 1) first_failure_ = to_topic(rd_kafka_topic_name(message.rkt)) + detail::describe(code);
+      if (++failures_ == 1)
+        first_failure_ =
+            refusal_of(rd_kafka_topic_name(message.rkt), message.partition, message.key_len + message.len, code);
     } catch (...) {  // the number is there
     }
   }
@@ -499,7 +516,17 @@ class KafkaWriter::Impl final : public detail::KafkaObserver {
             .partition = {},
             .offset = {}};
   }
-  [[nodiscard]] static std::string to_topic(const char* name) { return "to the topic \"" + std::string{name} + "\": "; }
+  // `partition`: below 0 when none was chosen.
+  [[nodiscard]] static std::string refusal_of(const char* topic, std::int32_t partition, std::size_t bytes,
+                                              rd_kafka_resp_err_t code) {
+    std::string text = "to the topic \"" + std::string{topic} + '"';
+    if (partition >= 0) text += ", partition " + std::to_string(partition);
+    text += ": " + detail::describe(code);
+    if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+      text += ": key and value have " + std::to_string(bytes) +
+              " bytes; raise message.max.bytes in KafkaSink::settings, and max.message.bytes of the topic";
+    return text;
+  }
   [[nodiscard]] static std::string last_error() { return detail::describe(rd_kafka_last_error()); }
   void log(LogLevel level, const std::string& line) const {
     if (runtime_) runtime_->log(level, op_ + ": " + line);

@@ -61,6 +61,7 @@ Batch<KafkaRecord> make_kafka_batch(std::shared_ptr<const Scope> scope, std::sha
 
 DStream<KafkaRecord> make_kafka_stream(StreamingContext& ssc, const std::shared_ptr<KafkaInput>& input) {
   const auto& engine = ssc.engine();
+  input->check_gate(engine->batch_interval());
   const std::size_t id = engine->add_input(input);
   const auto make = [engine = engine.get(), input](Time t) { return input->take_cut(engine->scope_of(t)); };
   using Node = SourceNode<KafkaRecord, std::remove_const_t<decltype(make)>>;
