@@ -89,6 +89,24 @@ TEST(TagIndex, AgreesWithAMapOnRandomInsertionsAndErasures) {
   }
 }
 
+TEST(TagIndex, FindsTheFirstOfARankSparseOrDense) {
+  std::mt19937 random{7};
+  TagIndex index;
+  std::map<std::uint32_t, Slot> first;
+  for (const std::size_t size : {100u, 40000u, 60000u, 250000u}) {
+    while (index.size() < size) {
+      const auto rank = static_cast<std::uint32_t>(random() | 1);  // so that even ones are not there
+      const auto slot = static_cast<Slot>(index.size());
+      first.try_emplace(rank, slot);
+      add(index, rank, slot);
+    }
+    for (const auto& [rank, slot] : first) {
+      ASSERT_EQ(index.first(rank), slot) << size;
+      ASSERT_EQ(index.first(rank - 1), no_slot) << size;
+    }
+  }
+}
+
 TEST(TagIndex, IsTheSameWhenItIsBuiltAtOnce) {
   std::mt19937 random{5};
   for (const std::uint32_t spread : {1u, 16u, 5000u, 0u}) {  // 0: the whole range

@@ -80,7 +80,7 @@ class MapWithStateSteps final
   using Form = TableKey<K>;
   using Record = KeyedRecord<typename Table::Probe, V>;
   // With more, what was asked for first leaves the cache before its turn.
-  static constexpr std::size_t block_records = 32;
+  static constexpr std::size_t block_records = 24;
 
   // Works on the records of one partition of the state.
   class Worker {

@@ -55,17 +55,21 @@ class TagIndex {
   TIDEMILL_INLINE void prefetch(std::uint32_t rank) const noexcept {
     const Cell* const cell = cells_ + home(rank);
     __builtin_prefetch(cell);
-    __builtin_prefetch(cell + window - 1);
+    __builtin_prefetch(cell + reach_);
   }
 
   /// The first slot of this rank, or no_slot.
   [[nodiscard]] TIDEMILL_INLINE Slot first(std::uint32_t rank) const noexcept {
 #if defined(__SSE2__)
-    // Most are among the first eight after their home: found without a branch that depends on where.
+    // Most are among the first cells after their home: found without a branch that depends on where.
     const Cell* const cells = cells_ + home(rank);
     const __m128i wanted = _mm_set1_epi32(static_cast<int>(rank));
-    const __m128i same = _mm_packs_epi32(_mm_cmpeq_epi32(ranks_of_four(cells), wanted),
-                                         _mm_cmpeq_epi32(ranks_of_four(cells + 4), wanted));
+    const __m128i near = _mm_cmpeq_epi32(ranks_of_four(cells), wanted);
+    if (reach_ < few) {
+      if (const auto mask = static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(near))); mask != 0) [[likely]]
+        return slot_in(cells[std::countr_zero(mask)]);
+    }
+    const __m128i same = _mm_packs_epi32(near, _mm_cmpeq_epi32(ranks_of_four(cells + 4), wanted));
     if (const auto mask = static_cast<unsigned>(_mm_movemask_epi8(same)); mask != 0) [[likely]]
       return slot_in(cells[std::countr_zero(mask) / 2]);
 #endif
@@ -147,6 +151,7 @@ class TagIndex {
  private:
   static constexpr Cell empty = ~Cell{0};
   static constexpr std::size_t window = 8;  // cells that are looked at together; as many lie behind the last one, empty
+  static constexpr std::size_t few = 4;     // as many suffice while an index is sparse
   static constexpr Cell no_cells[1 + window] = {empty, empty, empty, empty, empty, empty, empty, empty, empty};
   static constexpr std::size_t smallest = 16;
 
@@ -183,8 +188,9 @@ class TagIndex {
   }
 
   // An index that stays in the cache is sparser: there a search that goes beyond the first cells costs more than their memory.
+  [[nodiscard]] static constexpr bool is_sparse(std::size_t homes) noexcept { return homes < 65536; }
   [[nodiscard]] static constexpr std::size_t most_in(std::size_t homes) noexcept {
-    return homes < 65536 ? homes / 3 * 2 : homes / 5 * 4;
+    return is_sparse(homes) ? homes / 3 * 2 : homes / 5 * 4;
   }
   void grow() {
     const std::size_t larger = capacity_ + (capacity_ < 4096 ? capacity_ : capacity_ / 4);
@@ -202,6 +208,7 @@ class TagIndex {
         count_ = count;
         capacity_ = capacity;
         limit_ = most_in(capacity);
+        reach_ = (is_sparse(capacity) ? few : window) - 1;
         return;
       }
       room_behind *= 2;
@@ -243,14 +250,16 @@ class TagIndex {
     std::swap(count_, other.count_);
     std::swap(capacity_, other.capacity_);
     std::swap(limit_, other.limit_);
+    std::swap(reach_, other.reach_);
     std::swap(size_, other.size_);
   }
 
   std::unique_ptr<Cell[]> owned_;  // null before the first entry
   const Cell* cells_ = no_cells;
-  std::size_t count_ = 1;     // cells, those behind the last home included
-  std::size_t capacity_ = 0;  // homes; at most 2^32
-  std::size_t limit_ = 0;     // size at which the index grows
+  std::size_t count_ = 1;           // cells, those behind the last home included
+  std::size_t capacity_ = 0;        // homes; at most 2^32
+  std::size_t limit_ = 0;           // size at which the index grows
+  std::size_t reach_ = window - 1;  // how far from its home nearly every cell is
   std::size_t size_ = 0;
 };
 
