@@ -651,20 +651,23 @@ void KafkaInput::on_lost_position(const KafkaPartition& partition) {
   changed_.notify_all();
 }
 
-// A partition that the rate holds back must not fill the budget, or nobody else could come in.
+// A partition that the rate holds back must not fill the budget, or nobody else could come in: it gets some batches ahead, or its
+// share of half the budget, but one batch in any case.
 void KafkaInput::pause_and_resume() {
   constexpr std::size_t batches_ahead = 4;
   const KafkaList pause = make_kafka_list(1);
   const KafkaList resume = make_kafka_list(1);
   {
     const std::scoped_lock lock{mutex_};
+    const std::size_t share = source_.max_buffered_bytes / 2 / std::max<std::size_t>(partitions_.size(), 1);
     for (const auto& [name, partition] : partitions_) {
       if (partition->state != Partition::State::assigned) continue;
       const std::size_t limit = partition->batch_limit;
       const std::size_t most =
           limit > no_limit / batches_ahead ? no_limit : std::max(read_records, limit * batches_ahead);
       const std::size_t waiting = partition->queue.size();
-      bool is_full = partition->is_paused ? waiting > most / 2 : waiting >= most;
+      const std::size_t part = partition->is_paused ? 2 : 1;  // it goes on when half of that is left
+      bool is_full = waiting >= most / part || (waiting > limit && partition->queue.bytes() >= share / part);
       if (replaying_) is_full = !partition->is_awaited && buffered_ >= source_.max_buffered_bytes;
       if (is_full == partition->is_paused) continue;
       partition->is_paused = is_full;
